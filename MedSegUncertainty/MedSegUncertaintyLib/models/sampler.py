@@ -1,0 +1,59 @@
+"""The contract that every model family meets: encode an image once, then draw as many segmentations as wanted.
+
+Noise always comes from outside (see ``inference.noise``), so a draw can be reproduced, frozen, scaled or interpolated,
+and means the same hypothesis in every tile and slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Encoding = Mapping[str, "Tensor"]
+"""Everything about an image that does not depend on the draw: named fields (1, channels, *spatial)."""
+
+
+@dataclass(frozen=True)
+class NoiseField:
+    """Standard normal noise that one draw needs under one name.
+
+    Attributes:
+        channels: Numbers per draw ("global") or per voxel ("voxel").
+        layout: "global": one vector for the whole image, (S, channels). "voxel": a field tied to the voxels of the
+            model's grid, (S, channels, *spatial); overlapping tiles get the same values.
+    """
+
+    channels: int
+    layout: Literal["global", "voxel"]
+
+
+class Sampler(Protocol):
+    """What inference knows of a model.
+
+    Attributes:
+        spatial_dims: 2 or 3.
+        classes: Number of output classes, background (0) included.
+        size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this.
+        blendable: Whether a draw is linear in the fields of the encoding, so that tiles may be blended before drawing.
+    """
+
+    spatial_dims: int
+    classes: int
+    size_multiple: int
+    blendable: bool
+
+    def encode(self, image: Tensor) -> Encoding:
+        """Encode one image (1, channels, *spatial)."""
+        ...
+
+    def noise(self, encoding: Encoding) -> Mapping[str, NoiseField]:
+        """Which noise one draw from this encoding needs."""
+        ...
+
+    def draw(self, encoding: Encoding, noise: Mapping[str, Tensor]) -> Tensor:
+        """Logits (S, classes, *spatial) of the S draws whose noise is given."""
+        ...

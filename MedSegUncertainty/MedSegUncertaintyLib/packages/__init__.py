@@ -1,0 +1,1 @@
+"""Model packages: find, verify, load, download."""

@@ -1,0 +1,1 @@
+"""From a stream of samples to maps, contours, volumes and representatives."""

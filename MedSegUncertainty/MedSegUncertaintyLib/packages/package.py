@@ -1,0 +1,342 @@
+"""One model package: a MONAI-bundle-shaped folder whose metadata says everything that inference and the user need.
+
+Reading a package touches only its small files, never the weights, and does not import torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from MedSegUncertaintyLib.errors import PackageError
+from MedSegUncertaintyLib.models.structures import Structure
+from MedSegUncertaintyLib.volumes.intensity import IntensityRule
+from MedSegUncertaintyLib.volumes.placement import GridRule
+
+METADATA = Path("configs", "metadata.json")
+CARD = Path("docs", "README.md")
+LICENSE = Path("LICENSE")
+BLOCK = "medseg_uncertainty"
+
+MODALITIES = ("MR", "CT")
+
+# Required by MONAI's metadata schema (meta_schema_20240725), with the type that it asks for.
+MONAI_REQUIRED: dict[str, type] = {
+    "schema": str,
+    "version": str,
+    "monai_version": str,
+    "pytorch_version": str,
+    "numpy_version": str,
+    "required_packages_version": dict,
+    "task": str,
+    "description": str,
+    "authors": str,
+    "copyright": str,
+    "network_data_format": dict,
+}
+
+T = TypeVar("T")
+
+_KIND_NAMES: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+@dataclass(frozen=True)
+class RoiRule:
+    """Whether the model sees the whole image or a box around the structure.
+
+    Attributes:
+        required: Whether the user has to place a box.
+        size_mm: Size of the box that the model was trained on, along R, A, S in mm; None if any size will do.
+        where: One sentence for the user that says where the box belongs.
+    """
+
+    required: bool
+    size_mm: tuple[float, float, float] | None
+    where: str
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The weights as the metadata describes them.
+
+    Attributes:
+        file: Path inside the package, with forward slashes.
+        sha256: SHA-256 of the file, 64 lower-case hexadecimal digits.
+        bytes: Size of the file.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the weights were trained on.
+
+    Attributes:
+        name: Name of the data set.
+        license: Its license.
+        cases: Number of cases used.
+    """
+
+    name: str
+    license: str
+    cases: int
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPackage:
+    """A model package whose metadata was read and found complete.
+
+    Attributes:
+        folder: Where it lies.
+        metadata: All of ``configs/metadata.json``, MONAI's part included.
+        family: Name of the model family in ``models.registry``.
+        arguments: Constructor arguments of the family.
+        modality: "MR" or "CT".
+        body_part: For example "brain".
+        structures: What it segments, by ascending label.
+        grid: Voxel size and orientation that the network expects.
+        intensity: How intensities are mapped before the network.
+        roi: Whether a region of interest is needed, and where.
+        weights: The weights file, its size and checksum.
+        training_data: What the weights were trained on.
+        weights_license: License of the weights.
+        limits: Sentences that say what the model was not made for.
+        evaluation: Measured figures by name.
+    """
+
+    folder: Path
+    metadata: dict[str, Any]
+    family: str
+    arguments: dict[str, Any]
+    modality: str
+    body_part: str
+    structures: tuple[Structure, ...]
+    grid: GridRule
+    intensity: IntensityRule
+    roi: RoiRule
+    weights: WeightsFile
+    training_data: TrainingData
+    weights_license: str
+    limits: tuple[str, ...]
+    evaluation: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name by which users choose the package: that of its folder."""
+        return self.folder.name
+
+    @property
+    def title(self) -> str:
+        """Name shown to the user; the folder's name where the metadata gives none."""
+        return str(self.metadata.get("name", self.name))
+
+    @property
+    def description(self) -> str:
+        """What the model does, in a sentence or two."""
+        return str(self.metadata["description"])
+
+    @property
+    def version(self) -> str:
+        """Version of the package."""
+        return str(self.metadata["version"])
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the weights lie."""
+        return self.folder / self.weights.file
+
+    @property
+    def card(self) -> str:
+        """Text of the model card (Markdown)."""
+        return (self.folder / CARD).read_text(encoding="utf-8")
+
+    @property
+    def license_text(self) -> str:
+        """Text of the package's license."""
+        return (self.folder / LICENSE).read_text(encoding="utf-8")
+
+    @classmethod
+    def from_folder(cls, path: str | Path) -> ModelPackage:
+        """Read and check the package in a folder.
+
+        Raises:
+            PackageError: A file is missing, or a field of the metadata is missing or wrong.
+        """
+        folder = Path(path).resolve()
+        package = cls.from_metadata(folder, read_metadata(folder))
+        for file in (CARD, LICENSE, Path(package.weights.file)):
+            if not (folder / file).is_file():
+                raise PackageError(f"The model package {folder.name} has no file {file.as_posix()}.")
+        size = package.weights_path.stat().st_size
+        if size != package.weights.bytes:
+            raise PackageError(
+                f"{package.weights.file} of the model package {folder.name} has {size} bytes instead of "
+                f"{package.weights.bytes}; install the package again."
+            )
+        return package
+
+    @classmethod
+    def from_metadata(cls, folder: Path, metadata: dict[str, Any]) -> ModelPackage:
+        """Check metadata without looking at the other files of the folder.
+
+        Raises:
+            PackageError: A field is missing or wrong.
+        """
+        where = f"{folder.name}/{METADATA.as_posix()}"
+        _check_monai(_Fields(metadata, where))
+        block = _Fields(_Fields(metadata, where).get(BLOCK, dict), where, BLOCK + ".")
+        return cls(
+            folder=folder,
+            metadata=metadata,
+            family=block.get("family", str),
+            arguments=block.get("arguments", dict),
+            modality=block.one_of("modality", MODALITIES),
+            body_part=block.get("body_part", str),
+            structures=_structures(block),
+            grid=_grid(block.inside("grid")),
+            intensity=_intensity(block),
+            roi=_roi(block.inside("roi")),
+            weights=_weights(block.inside("weights")),
+            training_data=_training_data(block.inside("training_data")),
+            weights_license=block.get("weights_license", str),
+            limits=tuple(block.items("limits", str)),
+            evaluation=block.get("evaluation", dict),
+        )
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """The JSON object in ``configs/metadata.json`` of a folder.
+
+    Raises:
+        PackageError: There is no such file, or it holds something else.
+    """
+    where = f"{folder.name}/{METADATA.as_posix()}"
+    try:
+        data = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PackageError(f"{folder} is no model package: it has no {METADATA.as_posix()}.") from None
+    except OSError as error:
+        raise PackageError(f"{where} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise PackageError(f"{where} is not valid JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise PackageError(f"{where} must hold a JSON object.")
+    return data
+
+
+class _Fields:
+    """A JSON object read field by field; what is missing or wrong becomes a sentence that names file and field."""
+
+    def __init__(self, data: dict[str, Any], where: str, prefix: str = "") -> None:
+        self._data, self._where, self._prefix = data, where, prefix
+
+    def error(self, key: str, problem: str) -> PackageError:
+        return PackageError(f"{self._where}: {self._prefix}{key} {problem}.")
+
+    def get(self, key: str, kind: type[T]) -> T:
+        if key not in self._data:
+            raise self.error(key, "is missing")
+        return self._checked(key, self._data[key], kind)
+
+    def inside(self, key: str) -> _Fields:
+        return _Fields(self.get(key, dict), self._where, f"{self._prefix}{key}.")
+
+    def items(self, key: str, kind: type[T]) -> list[T]:
+        return [self._checked(f"{key}[{n}]", item, kind) for n, item in enumerate(self.get(key, list))]
+
+    def one_of(self, key: str, choices: Sequence[str]) -> str:
+        value = self.get(key, str)
+        if value not in choices:
+            raise self.error(key, f"must be one of {', '.join(choices)}")
+        return value
+
+    def lengths_mm(self, key: str) -> tuple[float, float, float] | None:
+        """Three positive numbers, or null."""
+        if key in self._data and self._data[key] is None:
+            return None
+        values = self.items(key, float)
+        if len(values) != 3 or min(values) <= 0:
+            raise self.error(key, "must be null or three positive numbers")
+        return values[0], values[1], values[2]
+
+    def _checked(self, key: str, value: Any, kind: type[T]) -> T:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        accepted = number if kind is float else isinstance(value, kind) and (number or kind is not int)
+        if not accepted:
+            raise self.error(key, f"must be {_KIND_NAMES[kind]}")
+        return value
+
+
+def _check_monai(fields: _Fields) -> None:
+    for key, kind in MONAI_REQUIRED.items():
+        fields.get(key, kind)
+    for key in ("inputs", "outputs"):
+        fields.inside("network_data_format").get(key, dict)
+
+
+def _structures(block: _Fields) -> tuple[Structure, ...]:
+    structures = []
+    for n, item in enumerate(block.items("structures", dict)):
+        try:
+            structures.append(Structure.from_json(item))
+        except KeyError as error:
+            raise block.error(f"structures[{n}].{error.args[0]}", "is missing") from error
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise block.error(
+                f"structures[{n}]", "needs name, label, a color of three numbers and terminology"
+            ) from error
+    if [structure.label for structure in structures] != list(range(1, len(structures) + 1)) or not structures:
+        raise block.error("structures", "must have the labels 1, 2, 3 and so on, in this order")
+    return tuple(structures)
+
+
+def _grid(grid: _Fields) -> GridRule:
+    try:
+        return GridRule(grid.lengths_mm("spacing_mm"), grid.get("orientation", str))
+    except ValueError as error:
+        raise grid.error("orientation", f"cannot be used: {error}") from error
+
+
+def _intensity(block: _Fields) -> IntensityRule:
+    data = block.get("intensity", dict)
+    try:
+        return IntensityRule.from_json(data)
+    except KeyError as error:
+        raise block.error(f"intensity.{error.args[0]}", "is missing") from error
+    except (TypeError, ValueError) as error:
+        raise block.error("intensity", f"cannot be used: {error}") from error
+
+
+def _roi(roi: _Fields) -> RoiRule:
+    return RoiRule(roi.get("required", bool), roi.lengths_mm("size_mm"), roi.get("where", str))
+
+
+def _weights(weights: _Fields) -> WeightsFile:
+    file = weights.get("file", str)
+    # A path that leaves the package would let a package name any file of the computer.
+    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or re.search(r"[\\:]", file):
+        raise weights.error("file", "must be a path inside the package")
+    if not file.endswith(".safetensors"):
+        raise weights.error("file", "must be a .safetensors file")
+    sha256 = weights.get("sha256", str)
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise weights.error("sha256", "must be 64 lower-case hexadecimal digits")
+    return WeightsFile(file, sha256, weights.get("bytes", int))
+
+
+def _training_data(data: _Fields) -> TrainingData:
+    return TrainingData(data.get("name", str), data.get("license", str), data.get("cases", int))

@@ -1,0 +1,1 @@
+"""A result as files: segmentations, maps and numbers that other programs read."""

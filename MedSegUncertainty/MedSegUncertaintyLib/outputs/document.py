@@ -1,0 +1,139 @@
+"""The content of ``summary.json``: what was run on what, and the numbers that came out."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from MedSegUncertaintyLib import __version__
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.uncertainty.summary import uncertain_slices
+from MedSegUncertaintyLib.volumes.geometry import Geometry
+
+FORMAT = "medseg-uncertainty-result"
+FORMAT_VERSION = 1
+NOTICE = "Not a medical device. For research only."
+
+SLICES_PER_PLANE = 5
+PLACE_MM = 3.0
+"""Standard deviation of the Gaussian that turns single uncertain voxels into uncertain places."""
+
+_LIBRARIES = ("numpy", "SimpleITK", "torch", "monai", "slicer-core")
+_PLANES = ("sagittal", "coronal", "axial")  # perpendicular to R, A, S
+
+
+def build_document(result: InferenceResult) -> dict[str, Any]:
+    """Everything about a result except its voxels, as plain JSON types.
+
+    Voxel indices are IJK of the input image, counted from 0; positions are RAS in mm.
+    """
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "notice": NOTICE,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "image": {"name": result.image_name, "geometry": result.geometry.to_json()},
+        "box": {"start_ijk": list(result.box.start_ijk), "stop_ijk": list(result.box.stop_ijk)},
+        "package": _package(result),
+        "request": result.request.to_json(),
+        **result.summary,
+        "most_uncertain": most_uncertain(result),
+        "provenance": result.provenance,
+        "software": software_versions(),
+    }
+
+
+def plane_names(geometry: Geometry) -> tuple[str, str, str]:
+    """Names of the slices perpendicular to I, J and K: each of sagittal, coronal, axial once, by the nearest axis."""
+    along = np.abs(geometry.direction)  # rows R, A, S; columns I, J, K
+    order = max(itertools.permutations(range(3)), key=lambda rows: sum(along[row, n] for n, row in enumerate(rows)))
+    i, j, k = (_PLANES[row] for row in order)
+    return (i, j, k)
+
+
+def is_oblique(geometry: Geometry) -> bool:
+    """Whether an axis of the grid lies more than a degree off the patient's axes."""
+    return bool(np.abs(geometry.direction).max(axis=0).min() < np.cos(np.radians(1.0)))
+
+
+def most_uncertain(result: InferenceResult) -> dict[str, Any]:
+    """Where the samples differ most: one place, and the slices of each plane with the largest summed variance."""
+    start = np.array(result.box.start_ijk)
+    variance = result.statistics.variance.sum(axis=0)
+    place = start + _place_ijk(variance, result.geometry.spacing)
+    planes = enumerate(plane_names(result.geometry))
+    return {
+        "place": {"ijk": place.tolist(), "ras": result.geometry.to_ras(place).tolist()},
+        "slices": {plane: _slices(result, variance, axis) for axis, plane in planes},
+    }
+
+
+def _place_ijk(variance: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Voxel (I, J, K) where the smoothed variance (K, J, I) is largest; the middle where nothing varies."""
+    if not variance.any():
+        return np.array(variance.shape)[::-1] // 2
+    image = sitk.GetImageFromArray(variance)
+    image.SetSpacing(spacing.tolist())
+    smooth = sitk.DiscreteGaussian(image, variance=[PLACE_MM**2] * 3, maximumKernelWidth=64, useImageSpacing=True)
+    highest = int(sitk.GetArrayViewFromImage(smooth).argmax())
+    return np.array(np.unravel_index(highest, variance.shape))[::-1]
+
+
+def _slices(result: InferenceResult, variance: np.ndarray, axis: int) -> list[dict[str, Any]]:
+    """The most uncertain slices along IJK axis ``axis`` with the center of their variance, a point to jump to."""
+    found = []
+    for index in uncertain_slices(result.statistics, 2 - axis)[:SLICES_PER_PLANE]:
+        inside = [slice(None)] * 3
+        inside[2 - axis] = slice(int(index), int(index) + 1)
+        part = variance[tuple(inside)].astype(np.float64)
+        total = part.sum()
+        if not total:
+            break
+        center = np.array([(part * np.arange(part.shape[n]).reshape(_along(n))).sum() / total for n in (2, 1, 0)])
+        center[axis] = index
+        ijk = center + np.array(result.box.start_ijk)
+        found.append(
+            {
+                "axis": "IJK"[axis],
+                "index": int(ijk[axis]),
+                "share_of_variance": float(total / variance.sum(dtype=np.float64)),
+                "center_ras": result.geometry.to_ras(ijk).tolist(),
+            }
+        )
+    return found
+
+
+def _along(axis: int) -> tuple[int, int, int]:
+    """Shape that lays a vector along an array axis."""
+    k, j, i = (-1 if n == axis else 1 for n in range(3))
+    return (k, j, i)
+
+
+def _package(result: InferenceResult) -> dict[str, Any]:
+    package = result.package
+    return {
+        "name": package.name,
+        "title": package.title,
+        "version": package.version,
+        "family": package.family,
+        "weights_sha256": package.weights.sha256,
+        "weights_license": package.weights_license,
+        "structures": [structure.to_json() for structure in package.structures],
+    }
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of this software, Python and the libraries that are installed; none of them is imported."""
+    versions = {"medseg-uncertainty": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -44,7 +44,7 @@ def metadata():
         "value_range": [-10, 10],
     }
     return {
-        "schema": "https://raw.githubusercontent.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",
         "name": "Tiny hippocampus",
         "version": "0.1.0",

@@ -1,7 +1,6 @@
 """Metadata of model packages: what is read, and the sentence for each thing that is wrong."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from MedSegUncertaintyLib.packages.package import METADATA, ModelPackage
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = sorted((ROOT / "MedSegUncertainty" / "Resources" / "Models").glob("*/configs/metadata.json"))
-SCHEMA = Path(os.environ.get("MEDSEG_METADATA_SCHEMA", ROOT.parent / "shared/reference/monai-metadata-schema.json"))
+SCHEMA = ROOT.parent / "shared" / "reference" / "monai-metadata-schema.json"
 
 # The parts of MONAI's metadata schema that a package can get wrong, for checkouts without the whole schema.
 REQUIRED = {
@@ -66,7 +65,7 @@ def test_bundled_package_is_sound(path):
     assert package.limits
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="MONAI's whole metadata schema is not on this computer")
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="needs MONAI's metadata schema in ../shared, which is not here")
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.parents[1].name)
 def test_bundled_package_meets_monais_schema(path):
     jsonschema.validate(json.loads(path.read_text(encoding="utf-8")), json.loads(SCHEMA.read_text(encoding="utf-8")))
@@ -76,7 +75,7 @@ def test_written_package_meets_required_keys(package):
     jsonschema.validate(json.loads((package.folder / METADATA).read_text(encoding="utf-8")), REQUIRED)
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="MONAI's whole metadata schema is not on this computer")
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="needs MONAI's metadata schema in ../shared, which is not here")
 def test_written_package_meets_monais_schema(package):
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     assert REQUIRED["required"] == schema["required"]

@@ -1,0 +1,73 @@
+"""MONAI backbones that packages and recipes may name: image to feature map of the same size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from MedSegUncertaintyLib.errors import PackageError
+
+
+def _basic_unet(settings: dict[str, Any], dims: int, channels: int, features: int) -> tuple[nn.Module, int]:
+    """Five resolution levels; ``widths`` are the channels of the levels, finest first."""
+    from monai.networks.nets import BasicUNet
+
+    widths = settings.pop("widths")
+    network = BasicUNet(dims, channels, features, features=(*widths, features), **settings)
+    return network, 2 ** (len(widths) - 1)
+
+
+def _residual_unet(settings: dict[str, Any], dims: int, channels: int, features: int) -> tuple[nn.Module, int]:
+    """MONAI's UNet with residual units; ``channels`` and ``strides`` per level."""
+    from monai.networks.nets import UNet
+
+    widths = settings.pop("widths")
+    strides = settings.pop("strides", [2] * (len(widths) - 1))
+    network = UNet(dims, channels, features, widths, strides, **settings)
+    return network, math.prod(strides)
+
+
+def _dyn_unet(settings: dict[str, Any], dims: int, channels: int, features: int) -> tuple[nn.Module, int]:
+    """MONAI's DynUNet, the nnU-Net architecture; ``widths`` per level, optional per-axis ``strides``."""
+    from monai.networks.nets import DynUNet
+
+    widths = settings.pop("widths")
+    strides = settings.pop("strides", [1] + [2] * (len(widths) - 1))
+    kernels = [3] * len(widths)
+    network = DynUNet(dims, channels, features, kernels, strides, strides[1:], filters=widths, **settings)
+    return network, math.prod(max(stride) if isinstance(stride, list) else stride for stride in strides)
+
+
+BACKBONES: Mapping[str, Callable[[dict[str, Any], int, int, int], tuple[nn.Module, int]]] = {
+    "BasicUNet": _basic_unet,
+    "UNet": _residual_unet,
+    "DynUNet": _dyn_unet,
+}
+
+
+def build_backbone(
+    description: Mapping[str, Any], spatial_dims: int, channels: int, features: int
+) -> tuple[nn.Module, int]:
+    """Backbone by name.
+
+    Args:
+        description: ``name`` (a key of :data:`BACKBONES`), ``widths`` (channels per level) and further arguments of
+            the MONAI class.
+        spatial_dims: 2 or 3.
+        channels: Image channels.
+        features: Channels of the feature map it returns.
+
+    Returns:
+        The network, and the number that every spatial size must be a multiple of.
+
+    Raises:
+        PackageError: No backbone of that name.
+    """
+    settings = dict(description)
+    name = settings.pop("name")
+    if name not in BACKBONES:
+        raise PackageError(f"There is no backbone {name!r}; known are {', '.join(sorted(BACKBONES))}.")
+    return BACKBONES[name](settings, spatial_dims, channels, features)

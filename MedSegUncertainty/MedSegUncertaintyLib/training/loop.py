@@ -1,0 +1,180 @@
+"""The training loop: Lightning Fabric for device and precision, exact resume, a CSV log."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.evaluation.overlap import dice
+from MedSegUncertaintyLib.training.data import PatchDataset, seed_generator
+from MedSegUncertaintyLib.training.recipe import Optimization, Recipe
+
+Objective = Callable[[nn.Module, Tensor, Tensor, int, torch.Generator], dict[str, Tensor]]
+Case = tuple[np.ndarray, np.ndarray]
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.csv"
+
+
+@dataclass
+class Trainer:
+    """Trains one network by one recipe.
+
+    Attributes:
+        recipe: The recipe.
+        model: The network; must have ``size_multiple`` and return an object with a ``mean``.
+        objective: What a step minimizes.
+        structures: Names of the structures, by label.
+        folder: Where checkpoint and log are kept.
+        workers: Processes that prepare patches; the result does not depend on their number.
+    """
+
+    recipe: Recipe
+    model: nn.Module
+    objective: Objective
+    structures: list[str]
+    folder: Path
+    workers: int
+
+    def __post_init__(self) -> None:
+        rule = self.recipe.optimization
+        self.fabric = Fabric(accelerator="auto", devices=1, precision=rule.precision)  # type: ignore[arg-type]
+        self.model.to(self.fabric.device)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=rule.learning_rate, weight_decay=rule.weight_decay)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(rule.average), use_buffers=True)
+        self.optimizer = self.fabric.setup_optimizers(optimizer)
+        self.step = 0
+
+    def fit(self, training: list[Case], validation: list[Case], report: Callable[[int], None]) -> None:
+        """Train from the current step to the last; ``report`` hears the number of finished steps."""
+        rule = self.recipe.optimization
+        data = PatchDataset(training, self.recipe.patch, self.recipe.augmentation, self.recipe.seed)
+        items = range(self.step * rule.batch, rule.steps * rule.batch)
+        loader = DataLoader(
+            data, rule.batch, sampler=items, num_workers=self.workers, persistent_workers=self.workers > 0,
+            pin_memory=self.fabric.device.type == "cuda",
+        )  # fmt: skip
+        sums: dict[str, float] = {}
+        for image, target in loader:
+            for name, value in self._update(image, target).items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            report(self.step)
+            if self.step % rule.validate_every == 0 or self.step == rule.steps:
+                count = (self.step - 1) % rule.validate_every + 1
+                losses = {name: value / count for name, value in sums.items()}
+                self._log({"step": self.step, **losses, **self.validate(validation)})
+                self.save()
+                sums = {}
+
+    def _update(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        rule, device = self.recipe.optimization, self.fabric.device
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(rule, self.step)
+        generator = seed_generator(torch.Generator(device), self.recipe.seed, 2, self.step)
+        image, target = image.to(device, non_blocking=True), target.to(device, non_blocking=True)
+        with self.fabric.autocast():
+            losses = self.objective(self.model, image, target, self.step, generator)
+        if not losses["loss"].isfinite():
+            raise FloatingPointError(f"the loss is {losses['loss'].item()} at step {self.step}")
+        self.optimizer.zero_grad()
+        self.fabric.backward(losses["loss"])
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=rule.clip_norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return {name: value.detach() for name, value in losses.items()}
+
+    @torch.no_grad()
+    def validate(self, cases: list[Case]) -> dict[str, float]:
+        """Mean Dice of each structure over whole validation cases, from the mean logits of the averaged weights."""
+        self.average.eval()
+        scores = []
+        for image, label in cases:
+            prediction = self._mean_prediction(torch.from_numpy(image).to(self.fabric.device))
+            labels = range(1, len(self.structures) + 1)
+            scores.append([dice(prediction == value, label == value, both_empty=1.0) for value in labels])
+        return {f"dice {name}": score for name, score in zip(self.structures, np.mean(scores, axis=0), strict=True)}
+
+    def _mean_prediction(self, image: Tensor) -> np.ndarray:
+        multiple = self.model.size_multiple
+        padding = [part for size in reversed(image.shape) for part in (0, -size % int(multiple))]
+        padded = functional.pad(image[None, None], padding)
+        with self.fabric.autocast():
+            mean = self.average.module(padded).mean
+        return mean[0].argmax(dim=0)[tuple(slice(size) for size in image.shape)].cpu().numpy()
+
+    def save(self) -> None:
+        """Write a checkpoint; a kill while writing leaves the earlier one."""
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = self.folder / (CHECKPOINT + ".part")
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / CHECKPOINT)
+
+    def resume(self) -> None:
+        """Continue from the checkpoint; later lines of the log are dropped, since those steps are done again.
+
+        Raises:
+            BadInputError: There is no checkpoint, or it belongs to another network.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            raise BadInputError(f"There is no checkpoint to resume in {self.folder}; train without --resume first.")
+        state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+        except RuntimeError as error:
+            raise BadInputError(f"The checkpoint in {self.folder} belongs to another network.") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        kept = [row for row in read_log(self.folder) if row["step"] <= self.step]
+        (self.folder / LOG).unlink(missing_ok=True)
+        for row in kept:
+            self._log(row)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        path = self.folder / LOG
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row)
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def learning_rate(rule: Optimization, step: int) -> float:
+    """Learning rate of step ``step``: linear rise, then a cosine to zero."""
+    if step < rule.rise:
+        return rule.learning_rate * (step + 1) / rule.rise
+    progress = (step - rule.rise) / max(rule.steps - rule.rise, 1)
+    return rule.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """Rows of the log so far; empty without one."""
+    path = folder / LOG
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{**row, "step": int(row["step"])} for row in rows]

@@ -1,0 +1,133 @@
+"""A training recipe: a TOML file with everything that is needed to make a package again."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from MedSegUncertaintyLib.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class DataRule:
+    """Which files are cases.
+
+    Attributes:
+        images: Folder of images below the data folder.
+        labels: Folder of label maps of the same names.
+        validation_every: Every n-th case, sorted by name, is kept for validation, beginning with the first.
+    """
+
+    images: str
+    labels: str
+    validation_every: int
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training case, drawn uniformly from the ranges.
+
+    Attributes:
+        rotate_degrees: About each axis, both ways.
+        scale: Relative change of size, both ways, per axis.
+        shift_voxels: Translation per axis, both ways.
+        flip_axes: Axes (0: R, 1: A, 2: S) mirrored in half of the cases.
+        contrast_gamma: Lowest and highest exponent of a gamma change.
+        bias_field: Largest coefficient of a smooth multiplicative field.
+        noise: Largest standard deviation of added noise, in units of the normalized image.
+        blur_voxels: Largest sigma of a Gaussian blur.
+    """
+
+    rotate_degrees: float
+    scale: float
+    shift_voxels: float
+    flip_axes: list[int]
+    contrast_gamma: list[float]
+    bias_field: float
+    noise: float
+    blur_voxels: float
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights move.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch: Cases per step.
+        learning_rate: At its highest, after a linear rise over ``rise`` steps; then a cosine to zero.
+        rise: Steps of that rise.
+        weight_decay: Of AdamW.
+        clip_norm: Largest norm of the gradient.
+        average: Decay of the moving average of the weights that is validated and shipped.
+        precision: "32-true" or "bf16-mixed".
+        validate_every: Steps between validations and checkpoints.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    rise: int
+    weight_decay: float
+    clip_norm: float
+    average: float
+    precision: str
+    validate_every: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read from its file.
+
+    Attributes:
+        name: Name of the package it makes.
+        seed: Decides every random number of the training.
+        patch: Size of a training patch along R, A, S in voxels.
+        data: The cases.
+        augmentation: Random changes.
+        objective: Arguments of the family's objective.
+        optimization: How the weights move.
+        package: The ``medseg_uncertainty`` block of the metadata, without weights and figures.
+        metadata: The rest of the metadata.
+        card: Text of the model card, with ``{figures}`` where the measured figures go.
+    """
+
+    name: str
+    seed: int
+    patch: list[int]
+    data: DataRule
+    augmentation: Augmentation
+    objective: dict[str, Any]
+    optimization: Optimization
+    package: dict[str, Any]
+    metadata: dict[str, Any]
+    card: str
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            BadInputError: The file is missing, is no TOML, or a field is missing or unknown.
+        """
+        path = Path(path)
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInputError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+        except tomllib.TOMLDecodeError as error:
+            raise BadInputError(f"The recipe {path.name} is not valid TOML: {error}.") from error
+        parts: Mapping[str, Callable[..., Any]] = {
+            "data": DataRule,
+            "augmentation": Augmentation,
+            "optimization": Optimization,
+        }
+        try:
+            sections = {key: make(**content.pop(key)) for key, make in parts.items()}
+            return cls(**content, **sections)
+        except (KeyError, TypeError) as error:
+            reason = str(error).replace(cls.__name__ + ".", "").replace("__init__() ", "")
+            raise BadInputError(f"The recipe {path.name} does not fit: {reason}.") from error

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from MedSegUncertaintyLib.errors import BadInputError
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -40,7 +42,7 @@ class Geometry:
         origin_ras: tuple[float, float, float] = (0.0, 0.0, 0.0),
         direction_ras: np.ndarray | None = None,
     ) -> Geometry:
-        """Grid from spacing (mm), center of voxel (0, 0, 0) and a direction matrix whose columns are the I, J, K axes."""
+        """Grid from spacing (mm), center of voxel (0, 0, 0) and directions, whose columns are the I, J, K axes."""
         matrix = np.eye(4)
         direction = np.eye(3) if direction_ras is None else np.asarray(direction_ras, dtype=np.float64)
         matrix[:3, :3] = direction * np.asarray(spacing, dtype=np.float64)
@@ -76,6 +78,18 @@ class Geometry:
         """Fractional voxel indices (..., 3) of RAS points."""
         inverse = np.linalg.inv(self.ijk_to_ras)
         return np.asarray(ras, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def check(self, name: str = "The image") -> None:
+        """Make sure that voxels are boxes: finite, no axis of length zero, axes perpendicular within 0.06 degrees.
+
+        Raises:
+            BadInputError: One sentence that starts with ``name``.
+        """
+        usable = np.isfinite(self.ijk_to_ras).all() and self.spacing.all() and min(self.shape_ijk) > 0
+        if not usable or abs(np.linalg.det(self.direction)) < 1e-3:
+            raise BadInputError(f"{name} has axes that do not span space; correct the geometry in its header.")
+        if np.abs(self.direction.T @ self.direction - np.eye(3)).max() > 1e-3:
+            raise BadInputError(f"{name} has axes that are not perpendicular; resample it to a rectangular grid first.")
 
     def matches(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have the same voxels: every corner within ``tolerance_mm``."""

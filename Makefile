@@ -53,26 +53,26 @@ cmake-lists:
 	$(PYTHON) scripts/list_packaged_files.py
 
 $(STAMPS)/venv: | system-packages
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	mkdir -p $(STAMPS)
-	touch $@
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
 
 $(STAMPS)/torch: $(STAMPS)/venv
 	$(PIP) $(TORCH)
-	touch $@
+	@touch $@
 
 $(STAMPS)/run: $(STAMPS)/torch pyproject.toml
 	$(PIP) --editable '.[scene]'
-	touch $@
+	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/torch pyproject.toml
 	$(PIP) --editable '.[scene,train,test]'
-	touch $@ $(STAMPS)/run
+	@touch $@ $(STAMPS)/run
 
 # The wheel carries a free brain image; the rest of nilearn is not used, so its requirements are left out.
 $(STAMPS)/sample-image: $(STAMPS)/venv
 	$(PIP) --no-deps nilearn==0.14.1
-	touch $@
+	@touch $@
 
 # Installs what is missing where that needs no password; says what is missing elsewhere. Never stops the build.
 system-packages:

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import re
+import shutil
 import struct
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -65,6 +67,41 @@ def test_pictures_are_in_the_repository(name):
 def test_icon_is_128_pixels_wide_and_high(folder):
     header = (ROOT / folder / "MedSegUncertainty.png").read_bytes()[:24]
     assert struct.unpack(">II", header[16:24]) == (128, 128)
+
+
+# Enough of Slicer's build system to see that ours calls it rightly.
+SLICER_CONFIG = """
+set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/empty.cmake")
+set(Slicer_EXTENSION_GENERATE_CONFIG "${Slicer_USE_FILE}")
+set(Slicer_EXTENSION_CPACK "${Slicer_USE_FILE}")
+function(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MODULE "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  foreach(file IN LISTS MODULE_SCRIPTS MODULE_RESOURCES)
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+      message(FATAL_ERROR "listed but missing: ${file}")
+    endif()
+  endforeach()
+  message(STATUS "module ${MODULE_NAME}")
+endfunction()
+function(slicer_add_python_unittest)
+  cmake_parse_arguments(TEST "" "SCRIPT" "" ${ARGN})
+  if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${TEST_SCRIPT}")
+    message(FATAL_ERROR "test without a script: ${TEST_SCRIPT}")
+  endif()
+  message(STATUS "test ${TEST_SCRIPT}")
+endfunction()
+"""
+
+
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="needs cmake and a compiler")
+def test_cmake_configures(tmp_path):
+    (tmp_path / "SlicerConfig.cmake").write_text(SLICER_CONFIG, encoding="utf-8")
+    (tmp_path / "empty.cmake").touch()
+    command = ["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DSlicer_DIR={tmp_path}", "-DBUILD_TESTING=ON"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for line in ("module MedSegUncertainty", "test MedSegUncertainty.py", "test MedSegUncertaintyPackagingTest.py"):
+        assert f"-- {line}\n" in run.stdout
 
 
 def test_catalog_entry():

@@ -124,7 +124,7 @@ def test_loss_runs_in_float32_under_autocast() -> None:
 def test_heads_fit_any_backbone_and_draws_match_the_distribution(backbone: dict, dims: int) -> None:
     torch.manual_seed(0)
     model = build("ssn", {**TINY, "backbone": backbone, "spatial_dims": dims}).eval()
-    size = (model.size_multiple,) * dims
+    size = (2 * model.size_multiple,) * dims
     with torch.no_grad():
         image = torch.randn(1, 1, *size)
         encoding = model.encode(image)

@@ -1,0 +1,112 @@
+"""Reproducible noise: a pure function of seed, sample number, field name and voxel.
+
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) turns a counter into random bits
+without any state. Because the counter holds the voxel's index in the model's grid, tiles that overlap get the same
+noise, and a sample does not depend on tiles, on draws per pass or on the device (up to rounding).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from MedSegUncertaintyLib.models.sampler import NoiseField
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+_AXIS_BITS = 20
+
+Slices = tuple[slice, ...]
+
+
+def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> list[Tensor]:
+    """Philox4x32-10: four words of 32 random bits for each counter.
+
+    Args:
+        counter: Four int64 tensors that broadcast together, values in [0, 2**32).
+        key: Two words in [0, 2**32).
+
+    Returns:
+        Four int64 tensors of the broadcast shape, values in [0, 2**32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # The low 64 bits of the product survive the overflow of int64; masking drops the sign bits of the shift.
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c2 = (product1 >> 32).bitwise_and_(_MASK) ^ c1 ^ k0, (product0 >> 32).bitwise_and_(_MASK) ^ c3 ^ k1
+        c1, c3 = product1.bitwise_and_(_MASK), product0.bitwise_and_(_MASK)
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return list(torch.broadcast_tensors(c0, c1, c2, c3))
+
+
+def normals(words: Sequence[Tensor]) -> list[Tensor]:
+    """Four independent standard normals (float32) from the four words of :func:`philox`, by Box and Muller."""
+    result = []
+    for first, second in (words[:2], words[2:]):
+        # (word + 1/2) / 2**32 lies strictly between 0 and 1 in exact arithmetic; rounding to 1 only gives radius 0.
+        radius = first.float().add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
+        angle = second.float().mul_(2.0**-32 * 2.0 * math.pi)
+        result += [radius * angle.cos(), radius * angle.sin_()]
+    return result
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """Noise of all samples of one run.
+
+    Attributes:
+        seed: In [0, 2**32).
+        scale: Standard deviation; the temperature of the request.
+    """
+
+    seed: int
+    scale: float = 1.0
+
+    def draw(
+        self, fields: Mapping[str, NoiseField], samples: Sequence[int], region: Slices, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Noise of some samples over a region of the grid.
+
+        Args:
+            fields: What the sampler asks for.
+            samples: Numbers of the samples, counted from 0.
+            region: Part of the model's grid that a voxel field covers; it may reach beyond the grid's end.
+            device: Where the noise is made.
+
+        Returns:
+            Per field (S, channels) if global, (S, channels, *region) if tied to voxels.
+        """
+        numbers = torch.tensor(samples, dtype=torch.int64, device=device)
+        voxels = self._voxel_numbers(region, device)
+        return {
+            name: self._field(name, field, numbers, voxels if field.layout == "voxel" else voxels.new_zeros(()))
+            for name, field in fields.items()
+        }
+
+    def _field(self, name: str, field: NoiseField, samples: Tensor, positions: Tensor) -> Tensor:
+        """(S, channels, *positions.shape); four channels share one counter."""
+        key = (self.seed, zlib.crc32(name.encode()))
+        numbers = samples.view(-1, *[1] * positions.dim())
+        parts: list[Tensor] = []
+        for block in range(-(-field.channels // 4)):
+            low, high = positions & _MASK, positions >> 32
+            counter = (low.expand(len(samples), *positions.shape), high, numbers, torch.full_like(numbers, block))
+            parts += normals(philox(counter, key))
+        return torch.stack(parts[: field.channels], dim=1).mul_(self.scale)
+
+    @staticmethod
+    def _voxel_numbers(region: Slices, device: torch.device) -> Tensor:
+        """Number of every voxel of the region: 20 bits for its position along each axis."""
+        numbers = torch.zeros((), dtype=torch.int64, device=device)
+        for part in region:
+            along = torch.arange(part.start, part.stop, dtype=torch.int64, device=device)
+            numbers = (numbers.unsqueeze(-1) << _AXIS_BITS) + along
+        return numbers

@@ -43,5 +43,7 @@ def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:
     make = getattr(import_module(module), factory)
     try:
         return cast("SamplerModule", make(arguments))
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise PackageError(f'The model family "{family}" needs the argument "{error.args[0]}".') from error
+    except (TypeError, ValueError) as error:
         raise PackageError(f'The model family "{family}" does not take these arguments: {error}.') from error

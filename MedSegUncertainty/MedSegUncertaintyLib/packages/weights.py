@@ -38,10 +38,11 @@ def load_sampler(package: ModelPackage, device: str | torch.device = "cpu") -> S
     verify_weights(package)
     stored = _stored_shapes(package)
     module = registry.build(package.family, package.arguments)
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in _distinct_tensors(module).items()}
     _check_shapes(package, expected, stored)
-    # Copies into the tensors of the module, which turns weights stored as float16 into float32.
-    module.load_state_dict(load_file(package.weights_path), strict=True)
+    # Copies into the tensors of the module, which turns weights stored as float16 into float32. Not strict only
+    # because second names of a tensor are not stored; names were compared above.
+    module.load_state_dict(load_file(package.weights_path), strict=False)
     module.requires_grad_(False)
     return module.eval().to(device)
 
@@ -139,9 +140,18 @@ def _check_shapes(package: ModelPackage, expected: Shapes, stored: Shapes) -> No
     )
 
 
+def _distinct_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a module with every tensor under one name only: MONAI's DynUNet lists most of its own twice."""
+    first_names: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        first_names.setdefault(id(tensor), name)
+    return {name: state[name] for name in first_names.values()}
+
+
 def _tensors_to_store(module: torch.nn.Module, half: bool) -> dict[str, torch.Tensor]:
     tensors = {}
-    for name, tensor in module.state_dict().items():
+    for name, tensor in _distinct_tensors(module).items():
         # A copy of its own: safetensors refuses tensors that share memory.
         stored = tensor.detach().cpu().contiguous().clone()
         if half and stored.is_floating_point():

@@ -15,6 +15,7 @@ class TinyModel(torch.nn.Module):
         self.first = torch.nn.Conv3d(1, channels, 3)
         self.norm = torch.nn.BatchNorm3d(channels)
         self.last = torch.nn.Conv3d(channels, 2, 1)
+        self.same = torch.nn.ModuleList([self.first])  # a second name, as in MONAI's DynUNet
 
 
 @pytest.fixture

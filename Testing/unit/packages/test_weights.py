@@ -52,6 +52,11 @@ def test_weights_come_back(package, tiny_model):
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_tensor_with_two_names_is_stored_once(package, tiny_model):
+    assert "same.0.weight" in tiny_model.state_dict()
+    assert "same.0.weight" not in load_file(package.weights_path)
+
+
 def test_half_precision_is_stored_small_and_loaded_as_float32(tmp_path, tiny_family, tiny_model, metadata, package):
     half = save_package(tmp_path / "tiny-half", tiny_model, metadata, "card", "license", half=True)
     assert half.weights.bytes < package.weights.bytes
@@ -110,6 +115,8 @@ def test_unknown_family(package, monkeypatch):
 def test_arguments_that_the_family_does_not_take(tiny_family):
     with pytest.raises(PackageError, match=r'^The model family "tiny" does not take these arguments: '):
         registry.build("tiny", {"width": 4})
+    with pytest.raises(PackageError, match=r'^The model family "ssn" needs the argument "backbone"\.$'):
+        registry.build("ssn", {})
     assert tiny_family == []
 
 

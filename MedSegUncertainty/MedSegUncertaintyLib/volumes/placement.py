@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -139,22 +139,18 @@ class Placement:
         """
         if not volume.geometry.matches(self.input):
             raise ValueError("the volume is not on the grid for which this placement was planned")
-        array = volume.array
-        matrices = []
+        array, matrices = volume.array, {}
         for axis, size in zip(self._axes, self.model.shape_ijk, strict=True):
             dim = 2 - axis.source
-            start = self.box.start_ijk[axis.source]
-            centers = start + axis.offset + axis.step * np.arange(size)
+            centers = self.box.start_ijk[axis.source] + axis.offset + axis.step * np.arange(size)
             part, matrix = _part_and_matrix(centers, array.shape[dim], axis)
             array = array[(slice(None),) * dim + (part,)]
-            matrices.append((dim, matrix))
+            if matrix is not None:
+                matrices[dim] = matrix
         array = array.astype(np.float32)
         # Axes that shrink most go first, so that the others have less to do.
-        for dim, matrix in sorted(
-            matrices, key=lambda item: 1.0 if item[1] is None else len(item[1]) / item[1].shape[1]
-        ):
-            if matrix is not None:
-                array = np.moveaxis(np.tensordot(matrix, array, axes=(1, dim)), 0, dim)
+        for dim in sorted(matrices, key=lambda dim: matrices[dim].shape[0] / matrices[dim].shape[1]):
+            array = np.moveaxis(np.tensordot(matrices[dim], array, axes=(1, dim)), 0, dim)
         return np.ascontiguousarray(array.transpose([2 - axis.source for axis in reversed(self._axes)]))
 
     def soft_to_box(self, fields: Tensor) -> Tensor:
@@ -175,23 +171,24 @@ class Placement:
         flips = [dim for dim, axis in by_dim.items() if axis.exact and axis.step < 0]
         # Output dimension d holds axis -1 - d of the input; find it among the model's dimensions.
         order = [next(dim for dim, axis in by_dim.items() if axis.source == -1 - target) for target in dims]
-        lead = list(range(fields.dim() - 3))
         if flips:
             fields = fields.flip(flips)
         if not all(axis.exact for axis in self._axes):
             fields = self._interpolated(fields, by_dim)
-        return fields.permute(*lead, *(fields.dim() + dim for dim in order)).contiguous()
+        return fields.permute(*range(fields.dim() - 3), *order).contiguous()
 
     def _interpolated(self, fields: Tensor, by_dim: dict[int, _Axis]) -> Tensor:
         """Fields on the voxels of the box, still in the order of the model's axes; one field at a time for memory."""
         resampled = {dim: axis for dim, axis in by_dim.items() if not axis.exact}
         sizes = {dim: self.box.shape_ijk[axis.source] for dim, axis in resampled.items()}
-        growing = sorted(resampled, key=lambda dim: sizes[dim] / fields.shape[dim])
+        # Shrinking dimensions first, then from the inside out: gathering is slow in the contiguous dimension, where
+        # it should happen while the field is still small.
+        order = sorted(resampled, key=lambda dim: (sizes[dim] > fields.shape[dim], -dim))
         shape = [sizes.get(dim, fields.shape[dim]) for dim in (-3, -2, -1)]
         flat = fields.reshape(-1, *fields.shape[-3:])
         result = fields.new_empty((len(flat), *shape))
         for target, field in zip(result, flat, strict=True):
-            for dim in growing:
+            for dim in order:
                 axis = resampled[dim]
                 field = _lerp(field, dim, (np.arange(sizes[dim]) - axis.offset) / axis.step)
             target.copy_(field)
@@ -307,12 +304,13 @@ def _gaussian(sigma: float) -> Sequence[tuple[int, float]]:
 
 
 def _lerp(field: Tensor, dim: int, positions: np.ndarray) -> Tensor:
-    """Interpolate linearly along one dimension."""
+    """Interpolate linearly along one dimension, counted from the end."""
     import torch
 
     low, high, share = _neighbors(positions, field.shape[dim])
-    shape = [1, 1, 1]
-    shape[dim] = -1
-    weight = torch.as_tensor(share, dtype=field.dtype, device=field.device).reshape(shape)
-    lower, upper = (torch.as_tensor(index, device=field.device) for index in (low, high))
-    return field.index_select(dim, lower).lerp_(field.index_select(dim, upper), weight)
+    weight = torch.as_tensor(share, dtype=field.dtype, device=field.device).reshape(-1, *[1] * (-1 - dim))
+    rest = [slice(None)] * (-1 - dim)
+    # Indexing gathers whole rows; index_select is six times slower in the outer dimensions of large fields on a CPU.
+    at_low: tuple[Any, ...] = (..., torch.as_tensor(low, device=field.device), *rest)
+    at_high: tuple[Any, ...] = (..., torch.as_tensor(high, device=field.device), *rest)
+    return field[at_low].lerp_(field[at_high], weight)

@@ -19,7 +19,7 @@ from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its usual name
+import SimpleITK as sitk
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.volumes.geometry import LPS_TO_RAS, Geometry, Volume

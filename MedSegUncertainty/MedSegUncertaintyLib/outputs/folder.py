@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from MedSegUncertaintyLib.errors import BadInputError, CanceledError
-from MedSegUncertaintyLib.inference.progress import Progress
+from MedSegUncertaintyLib.inference.progress import Progress, StageClock
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.document import FORMAT, build_document
 from MedSegUncertaintyLib.outputs.segmentation_file import write_contours, write_samples
 from MedSegUncertaintyLib.volumes.reading import write_volume
 
 SUMMARY = "summary.json"
-STAGE = "Writing files"
+STAGE = "write files"
 
 Document = dict[str, Any]
 Writer = Callable[[Path], None]
@@ -46,7 +46,7 @@ def write_outputs(
         extras: File name to the function that writes it, for files that other rooms know how to make. If one fails,
             the other files are kept and ``summary.json`` says what is missing and why.
         left_out: File name to the reason why it cannot be made here, for ``summary.json``.
-        progress: Called before each file; may raise to cancel.
+        progress: Called at the start and after each file; may raise to cancel.
 
     Returns:
         File name to path of everything that was written.
@@ -58,18 +58,17 @@ def write_outputs(
     document = build_document(result)
     missing = dict(left_out or {})
     extra_files = dict(extras or {})
-    total = len(files) + len(extra_files)
+    clock = StageClock(STAGE, len(files) + len(extra_files), progress)
     with staged_folder(folder) as stage:
-        for done, (name, write) in enumerate(files.items()):
-            _report(progress, done, total)
+        for name, write in files.items():
             write(stage / name)
-        for done, (name, extra) in enumerate(extra_files.items(), start=len(files)):
-            _report(progress, done, total)
+            clock.counted(name)
+        for name, extra in extra_files.items():
             _write_extra(extra, stage / name, document, missing)
+            clock.counted(name)
         names = sorted(path.name for path in stage.iterdir())
         document.update({"files": [*names, SUMMARY], "left_out": missing})
         (stage / SUMMARY).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _report(progress, total, total)
     return {name: Path(folder) / name for name in document["files"]}
 
 
@@ -145,8 +144,3 @@ def _write_extra(extra: Extra, path: Path, document: Document, missing: dict[str
     except Exception as error:  # a picture that fails must not cost the user the samples
         path.unlink(missing_ok=True)
         missing[path.name] = f"It could not be made: {type(error).__name__}: {error}"
-
-
-def _report(progress: Callable[[Progress], None] | None, done: int, total: int) -> None:
-    if progress:
-        progress(Progress(STAGE, done, total, None))

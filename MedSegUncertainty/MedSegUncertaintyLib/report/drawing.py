@@ -1,0 +1,204 @@
+"""Slice pictures as inline SVG: the image, the outlines of what the samples agree on, and the variance.
+
+Drawn here rather than by a plotting library: lines stay sharp at any size, and a report needs nothing installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.report.outlines import outlines
+from MedSegUncertaintyLib.report.png import png_uri
+from MedSegUncertaintyLib.report.slices import SliceView, orthogonal_views, shown_box
+from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS, contour_mask
+from MedSegUncertaintyLib.volumes.geometry import Box, Volume
+
+VARIANCE_RANGE = (0.0, 0.25)
+HIDDEN_BELOW = 0.01
+"""Variance below which the heat map shows the bare image."""
+
+# Nine steps of matplotlib's "inferno" (CC0), which stays readable in gray and for color-blind readers.
+HEAT_COLORS = np.array(
+    [
+        (0, 0, 4), (33, 12, 74), (87, 16, 110), (138, 34, 106), (188, 55, 84),
+        (228, 90, 49), (249, 142, 9), (249, 203, 53), (252, 255, 164),
+    ],
+    dtype=np.float64,
+)  # fmt: skip
+
+LINE_STYLES = {0.05: 'stroke-width="1.2" stroke-dasharray="3 3"', 0.50: 'stroke-width="2.4"', 0.95: 'stroke-width="1"'}
+SCALE_BAR_MM = 10.0
+
+
+@dataclass(frozen=True)
+class SlicePicture:
+    """A picture of one slice.
+
+    Attributes:
+        plane: "axial", "coronal" or "sagittal".
+        kind: "outlines" or "variance".
+        slice_name: Voxel axis and index, for example "K 12".
+        svg: An ``<svg>`` element.
+    """
+
+    plane: str
+    kind: str
+    slice_name: str
+    svg: str
+
+
+def draw_slices(volume: Volume, result: InferenceResult, ijk: tuple[int, int, int]) -> list[SlicePicture]:
+    """Two pictures, with outlines and with variance, of each of the three slices through a voxel of the input."""
+    shown = shown_box(result)
+    low, high = gray_window(volume.array[shown.slices_kji])
+    return [
+        picture
+        for view in orthogonal_views(result.geometry, ijk)
+        for picture in _draw(_Panel(view, shown, volume, result, low, high), ijk)
+    ]
+
+
+def gray_window(voxels: np.ndarray) -> tuple[float, float]:
+    """Intensities shown as black and white."""
+    low, high = np.percentile(voxels, (0.5, 99.5))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def heat_pixels(variance: np.ndarray) -> np.ndarray:
+    """RGBA colors, uint8, of variances on the fixed scale from 0 to 0.25."""
+    share = np.clip(variance / VARIANCE_RANGE[1], 0.0, 1.0)
+    steps = np.linspace(0.0, 1.0, len(HEAT_COLORS))
+    pixels = np.empty((*variance.shape, 4), dtype=np.uint8)
+    for channel in range(3):
+        pixels[..., channel] = np.interp(share, steps, HEAT_COLORS[:, channel])
+    # Low values let the image through; a large variance is worth covering it.
+    pixels[..., 3] = np.where(variance < HIDDEN_BELOW, 0, 110 + 120 * share)
+    return pixels
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Everything that the pictures of one slice share."""
+
+    view: SliceView
+    shown: Box
+    volume: Volume
+    result: InferenceResult
+    low: float
+    high: float
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """Width and height of a pixel in mm."""
+        return (
+            float(self.result.geometry.spacing[self.view.columns]),
+            float(self.result.geometry.spacing[self.view.rows]),
+        )
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height of the slice in mm."""
+        size = self.shown.shape_ijk
+        return size[self.view.columns] * self.spacing[0], size[self.view.rows] * self.spacing[1]
+
+    @property
+    def side_mm(self) -> float:
+        """Side of the square picture; one for all planes, so that they have one scale."""
+        return float(np.max(np.array(self.shown.shape_ijk) * self.result.geometry.spacing))
+
+
+def _draw(panel: _Panel, ijk: tuple[int, int, int]) -> Iterator[SlicePicture]:
+    width, height = panel.size_mm
+    side = panel.side_mm
+    gray = panel.view.pixels(panel.volume.array, panel.result.geometry.whole(), panel.shown).astype(np.float64)
+    gray = np.clip((gray - panel.low) / (panel.high - panel.low) * 255.0, 0.0, 255.0).astype(np.uint8)
+    variance = panel.view.pixels(panel.result.statistics.variance.max(axis=0), panel.result.box, panel.shown)
+    left, top = (side - width) / 2, (side - height) / 2
+    layers = {
+        "outlines": "".join(_outline_paths(panel)),
+        "variance": _image(heat_pixels(variance), width, height),
+    }
+    for kind, layer in layers.items():
+        label = f"{panel.view.plane.capitalize()} slice with {kind}"
+        yield SlicePicture(
+            panel.view.plane,
+            kind,
+            f"{'IJK'[panel.view.axis]} {panel.view.index}",
+            f'<svg class="slice" role="img" aria-label="{label}" viewBox="0 0 {side:.2f} {side:.2f}">'
+            f'<rect width="100%" height="100%" fill="#000"/><g transform="translate({left:.2f} {top:.2f})">'
+            f"{_image(gray, width, height)}{layer}{_ticks(panel, ijk)}</g>{_marks(panel.view, side)}</svg>",
+        )
+
+
+def _image(pixels: np.ndarray, width: float, height: float) -> str:
+    return f'<image width="{width:.3f}" height="{height:.3f}" preserveAspectRatio="none" href="{png_uri(pixels)}"/>'
+
+
+def _outline_paths(panel: _Panel) -> Iterator[str]:
+    count = panel.result.statistics.count
+    for index, structure in enumerate(panel.result.structures):
+        agreement = panel.view.pixels(panel.result.statistics.agreement[index], panel.result.box, panel.shown)
+        color = "#" + "".join(f"{round(255 * part):02x}" for part in structure.color)
+        for level in CONTOUR_LEVELS:
+            # Half a sample below the fewest votes that are enough: every voxel center lies on its right side.
+            enough = agreement[contour_mask(agreement, count, level)]
+            if enough.size:
+                votes = np.rint(enough.min() * count)
+                commands = _path(outlines(agreement, (votes - 0.5) / count), panel.spacing)
+                style = LINE_STYLES[level]
+                yield (
+                    f'<path d="{commands}" fill="none" stroke="{color}" {style} stroke-linejoin="round" '
+                    'vector-effect="non-scaling-stroke"/>'
+                )
+
+
+def _path(lines: list[list[tuple[float, float]]], spacing: tuple[float, float]) -> str:
+    """Path in mm; the center of the first pixel lies half a pixel inside the picture."""
+    return "".join(
+        "M" + "L".join(f"{(x + 0.5) * spacing[0]:.2f} {(y + 0.5) * spacing[1]:.2f}" for x, y in line) for line in lines
+    )
+
+
+def _ticks(panel: _Panel, ijk: tuple[int, int, int]) -> str:
+    """Short lines at the edges that point at the place where the three slices meet."""
+    width, height = panel.size_mm
+    x, y = (
+        _position(panel, axis, flipped, ijk[axis])
+        for axis, flipped in ((panel.view.columns, panel.view.flip_columns), (panel.view.rows, panel.view.flip_rows))
+    )
+    length = 0.035 * panel.side_mm
+    return (
+        f'<path d="M{x:.2f} 0V{length:.2f}M{x:.2f} {height:.2f}V{height - length:.2f}M0 {y:.2f}H{length:.2f}'
+        f'M{width:.2f} {y:.2f}H{width - length:.2f}" stroke="#7fd4ff" stroke-width="1.5" '
+        'vector-effect="non-scaling-stroke"/>'
+    )
+
+
+def _position(panel: _Panel, axis: int, flipped: bool, index: int) -> float:
+    """Distance in mm of the center of a voxel from the left or upper edge."""
+    pixel = index - panel.shown.start_ijk[axis]
+    if flipped:
+        pixel = panel.shown.shape_ijk[axis] - 1 - pixel
+    return float((pixel + 0.5) * panel.result.geometry.spacing[axis])
+
+
+def _marks(view: SliceView, side: float) -> str:
+    """Letters of the directions and a bar of 10 mm."""
+    left, right, top, bottom = view.letters
+    size, inset = 0.05 * side, 0.055 * side
+    middle, far = side / 2, side - inset
+    places = ((inset, middle, left), (far, middle, right), (middle, inset, top), (middle, far, bottom))
+    letters = "".join(
+        f'<text x="{x:.2f}" y="{y:.2f}" font-size="{size:.2f}" text-anchor="middle" dominant-baseline="central">'
+        f"{letter}</text>"
+        for x, y, letter in places
+    )
+    return (
+        f'<g class="marks">{letters}<path d="M{far - SCALE_BAR_MM:.2f} {far:.2f}H{far:.2f}" stroke="#fff" '
+        f'stroke-width="2" vector-effect="non-scaling-stroke"/><text x="{far - SCALE_BAR_MM / 2:.2f}" '
+        f'y="{far - 0.6 * size:.2f}" font-size="{0.7 * size:.2f}" text-anchor="middle">{SCALE_BAR_MM:.0f} mm</text></g>'
+    )

@@ -1,0 +1,307 @@
+"""The report: one HTML file without scripts and without anything to load from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.report.drawing import HEAT_COLORS, LINE_STYLES, VARIANCE_RANGE
+from MedSegUncertaintyLib.report.pictures import Pictures, make_pictures
+from MedSegUncertaintyLib.report.style import STYLE
+from MedSegUncertaintyLib.report.volume_plot import volume_plot
+from MedSegUncertaintyLib.volumes.geometry import Volume
+
+Document = dict[str, Any]
+
+SPREAD = "spread of model samples, not calibrated confidence"
+
+_TIMES = " \u00d7 "
+
+
+def write_report(path: Path, volume: Volume, result: InferenceResult, document: Document) -> None:
+    """Write the report of a result.
+
+    Args:
+        path: Target, ``*.html``.
+        volume: The image that was segmented.
+        result: What came out.
+        document: The content of ``summary.json`` (see ``outputs.document``); every number in the text comes from it.
+    """
+    pictures = make_pictures(volume, result, tuple(document["most_uncertain"]["place"]["ijk"]))
+    path.write_text(build_page(result, document, pictures), encoding="utf-8")
+
+
+def build_page(result: InferenceResult, document: Document, pictures: Pictures) -> str:
+    """The report as HTML text."""
+    title = f"Segmentation uncertainty: {document['image']['name']}"
+    sections = (
+        _header(document),
+        _volumes_at_a_glance(result, document),
+        _pictures(result, document, pictures),
+        _volume_plots(result, document),
+        _structure_table(document),
+        _uncertain_slices(document),
+        _how_to_read(result, document),
+        _model_card(result),
+        _footer(document),
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # Tells the browser to load nothing, whatever a name in this file may contain.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(sections)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def milliliters(value: float) -> str:
+    """A volume with about three significant digits, without its unit."""
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{decimals}f}"
+
+
+def _header(document: Document) -> str:
+    request, provenance = document["request"], document["provenance"]
+    package = document["package"]
+    facts = {
+        "Image": document["image"]["name"],
+        "Model package": f"{package['title']}, version {package['version']}",
+        "Model family": package["family"],
+        "Samples": request["samples"],
+        "Seed / temperature": f"{request['seed']} / {request['temperature']:g}",
+        "Region of interest": _roi(request["roi"]),
+        "Image grid": _grid(document),
+        "Device": provenance.get("device", request["device"]),
+        "Made": document["created"].replace("T", " ").replace("+00:00", " UTC"),
+    }
+    rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts.items())
+    names = " and ".join(structure["name"] for structure in document["structures"][:2])
+    what = names if len(document["structures"]) <= 2 else f"{len(document['structures'])} structures"
+    return (
+        f'<p class="notice">{escape(document["notice"])}</p>\n<h1>How else could this image have been segmented?</h1>\n'
+        f'<p class="lead">{document["samples"]} plausible segmentations of {escape(what)} in '
+        f"{escape(document['image']['name'])}, and where they differ.</p>\n"
+        f'<dl class="facts">{rows}</dl>'
+    )
+
+
+def _roi(roi: dict[str, list[float]] | None) -> str:
+    if roi is None:
+        return "whole image"
+    size = _TIMES.join(f"{value:g}" for value in roi["size_mm"])
+    return f"{size} mm around {_point(roi['center_ras'])} mm"
+
+
+def _grid(document: Document) -> str:
+    geometry = document["image"]["geometry"]
+    spacing = np.linalg.norm(np.array(geometry["ijk_to_ras"])[:3, :3], axis=0)
+    size = _TIMES.join(str(value) for value in geometry["shape_ijk"])
+    return f"{size} voxels of {_TIMES.join(f'{value:.3g}' for value in spacing)} mm"
+
+
+def _point(ras: Sequence[float]) -> str:
+    """A position with the letters that radiologists use instead of signs."""
+    pairs = zip(ras, (("R", "L"), ("A", "P"), ("S", "I")), strict=True)
+    return ", ".join(f"{letters[value < 0]} {abs(value):.1f}" for value, letters in pairs)
+
+
+def _volumes_at_a_glance(result: InferenceResult, document: Document) -> str:
+    cards = []
+    for structure, entry in zip(result.structures, document["structures"], strict=True):
+        volume = entry["volume_ml"]
+        cards.append(
+            f'<div class="card" style="border-left-color:{_css(structure.color)}">{escape(entry["name"])}'
+            f'<div class="value">{milliliters(volume["q05"])} to {milliliters(volume["q95"])} <small>mL</small></div>'
+            f'<div class="soft">5 to 95 % of the samples; median {milliliters(volume["q50"])} mL, '
+            f"prediction {milliliters(entry['prediction_ml'])} mL</div></div>"
+        )
+    note = SPREAD[0].upper() + SPREAD[1:]
+    return f'<h2>Volumes at a glance</h2>\n<div class="cards">{"".join(cards)}</div>\n<p class="soft">{note}.</p>'
+
+
+def _pictures(result: InferenceResult, document: Document, pictures: Pictures) -> str:
+    place = document["most_uncertain"]["place"]
+    parts = [
+        "<h2>Where the samples differ most</h2>",
+        f"<p>Three slices through the place where the samples differ most: {_point(place['ras'])} mm "
+        f"(voxel {', '.join(str(index) for index in place['ijk'])}). {escape(pictures.note)}</p>",
+        "<h3>Outlines</h3>",
+        _outline_legend(result),
+        f'<div class="pictures">{_figures(pictures, "outlines")}</div>',
+        "<h3>Variance</h3>",
+        _variance_legend(),
+        f'<div class="pictures">{_figures(pictures, "variance")}</div>',
+    ]
+    if pictures.three_d:
+        parts.append(
+            "<h3>In three dimensions</h3>"
+            f'<div class="pictures two"><figure>{pictures.three_d}<figcaption>'
+            "The three contours as surfaces.</figcaption></figure></div>"
+        )
+    return "\n".join(parts)
+
+
+def _figures(pictures: Pictures, kind: str) -> str:
+    return "".join(
+        f"<figure>{picture.element}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        for picture in pictures.slices
+        if picture.kind == kind
+    )
+
+
+def _outline_legend(result: InferenceResult) -> str:
+    texts = {0.05: "at least 5 % of samples (outer)", 0.50: "at least 50 % (median)", 0.95: "at least 95 % (core)"}
+    lines = "".join(
+        '<span><svg width="34" height="8" aria-hidden="true"><path d="M0 4H34" stroke="currentColor" '
+        f"{LINE_STYLES[level]}/></svg>{text}</span>"
+        for level, text in texts.items()
+    )
+    return f'<div class="legend">{lines}{_structure_keys(result)}</div>'
+
+
+def _structure_keys(result: InferenceResult) -> str:
+    return "".join(
+        f'<span><i style="background:{_css(structure.color)}"></i>{escape(structure.name)}</span>'
+        for structure in result.structures
+    )
+
+
+def _variance_legend() -> str:
+    colors = ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in HEAT_COLORS)
+    return (
+        f'<div class="legend"><span>0 (samples agree)<span class="ramp" style="background:linear-gradient(90deg, '
+        f'{colors})"></span>{VARIANCE_RANGE[1]:g} (half say yes, half say no)</span>'
+        "<span>variance of the probability; fixed scale, the same in every report</span></div>"
+    )
+
+
+def _volume_plots(result: InferenceResult, document: Document) -> str:
+    parts = ["<h2>Volume of every sample</h2>"]
+    parts.append(
+        '<div class="legend">'
+        '<span><svg width="12" height="12" aria-hidden="true"><circle cx="6" cy="6" r="4" fill="currentColor"/></svg>'
+        "one sample</span>"
+        '<span><svg width="24" height="12" aria-hidden="true"><rect width="24" height="12" rx="2" '
+        'fill="var(--band)"/></svg>5 to 95 % of the samples</span>'
+        '<span><svg width="8" height="14" aria-hidden="true"><path d="M4 0V14" stroke="var(--accent)" '
+        'stroke-width="2"/></svg>median</span>'
+        '<span><svg width="12" height="14" aria-hidden="true"><path d="M6 8l5 -8h-10zM6 6V14" fill="currentColor" '
+        'stroke="currentColor"/></svg>prediction (most probable label of the mean)</span></div>'
+    )
+    for index, (structure, entry) in enumerate(zip(result.structures, document["structures"], strict=True)):
+        plot = volume_plot(entry, result.statistics.volumes_ml[:, index], structure.color)
+        parts.append(f"<h3>{escape(entry['name'])}, mL</h3>\n{plot}")
+    parts.append('<p class="soft">Every axis has its own range and need not begin at zero.</p>')
+    return "\n".join(parts)
+
+
+def _structure_table(document: Document) -> str:
+    rows = "".join(f"<tr>{''.join(_cells(entry))}</tr>" for entry in document["structures"])
+    return (
+        "<h2>Numbers per structure</h2>\n"
+        '<div class="scroll"><table><thead><tr><th rowspan="2">Structure</th>'
+        '<th colspan="5">Volume, mL</th><th rowspan="2">Mean Dice of<br>sample pairs</th>'
+        '<th colspan="2">Mean entropy, bits</th></tr>'
+        "<tr><th>Mean</th><th>5 %</th><th>50 %</th><th>95 %</th><th>Prediction</th>"
+        "<th>near its<br>surface</th><th>elsewhere</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>\n"
+        f'<p class="soft">Volumes at 5, 50 and 95 %: {SPREAD}. Near its surface: within 2 mm of the surface of the '
+        "prediction. Elsewhere: the rest of the region that was segmented.</p>"
+    )
+
+
+def _cells(entry: dict[str, Any]) -> Iterator[str]:
+    volume, entropy = entry["volume_ml"], entry["entropy_bits"]
+    yield f"<td>{escape(entry['name'])}</td>"
+    for value in (volume["mean"], volume["q05"], volume["q50"], volume["q95"], entry["prediction_ml"]):
+        yield f"<td>{milliliters(value)}</td>"
+    yield f"<td>{entry['mean_pairwise_dice']:.3f}</td>"
+    for value in (entropy["in_boundary_band"], entropy["outside_boundary_band"]):
+        yield "<td>none</td>" if value is None else f"<td>{value:.4f}</td>"
+
+
+def _uncertain_slices(document: Document) -> str:
+    planes = "".join(
+        f"<div><h3>{plane.capitalize()}</h3>{_slice_table(slices)}</div>"
+        for plane, slices in sorted(document["most_uncertain"]["slices"].items())
+    )
+    return (
+        "<h2>Slices to look at first</h2>\n<p>In the order of their share of all variance. Slice numbers count from 0 "
+        f'along a voxel axis of the image; centers are patient coordinates.</p>\n<div class="planes">{planes}</div>'
+    )
+
+
+def _slice_table(slices: list[dict[str, Any]]) -> str:
+    if not slices:
+        return '<p class="soft">All samples are equal.</p>'
+    rows = "".join(
+        f"<tr><td>{entry['axis']} {entry['index']}</td><td>{100 * entry['share_of_variance']:.1f} %</td>"
+        f"<td>{_point(entry['center_ras'])}</td></tr>"
+        for entry in slices
+    )
+    return (
+        f"<table><thead><tr><th>Slice</th><th>Share</th><th>Center, mm</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _how_to_read(result: InferenceResult, document: Document) -> str:
+    classes = len(result.structures) + 1
+    highest = f"{np.log2(classes):.2f}".rstrip("0").rstrip(".")
+    paragraphs = {
+        "Samples": f"The model drew {document['samples']} complete segmentations of the same image. Each is one answer "
+        "that the model finds plausible; none of them is the truth. Where they agree, the model sees one "
+        "solution; where they part, it sees several.",
+        "Outlines": "The solid line encloses what at least half of the samples label. The dashed outer line encloses "
+        "what at least 5 % of them label, the thin inner line what at least 95 % label. The wider the gap between "
+        "the dashed and the inner line, the less settled the border is there.",
+        "Variance and entropy": "Variance says how much the probability differs from sample to sample: 0 where all "
+        "samples agree, 0.25 where half are sure of yes and half are sure of no. Entropy says how undecided the mean "
+        f"of all samples is: from 0 to {highest} bits with {classes} classes (background included). Entropy is always "
+        "raised along borders; away from borders it deserves a look.",
+        "Volume interval": "Nine in ten samples have a volume between the 5 % and the 95 % value. This is how far the "
+        "model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
+        "the true volume lies inside.",
+        "What it does not mean": "Agreement is not correctness: a model can be wrong in every sample in the same way, "
+        "above all in images unlike those it was trained on. Uncertain places are an invitation to look, not a "
+        "finding. Do not use this report for diagnosis or treatment.",
+    }
+    body = "".join(f'<div class="reading"><h3>{title}</h3><p>{text}</p></div>' for title, text in paragraphs.items())
+    return f"<h2>How to read this report</h2>\n{body}"
+
+
+def _model_card(result: InferenceResult) -> str:
+    package = result.package
+    data = package.training_data
+    limits = "".join(f"<li>{escape(limit)}</li>" for limit in package.limits)
+    facts = {
+        "Intended use": str(package.metadata.get("intended_use", "Not stated.")),
+        "Training data": f"{data.name}, {data.cases} cases, {data.license}",
+        "License of the weights": package.weights_license,
+    }
+    rows = "".join(f"<h3>{title}</h3><p>{escape(text)}</p>" for title, text in facts.items())
+    return (
+        f"<h2>About the model</h2>\n<p>{escape(package.description)}</p>\n{rows}"
+        f"<h3>Limits</h3><ul>{limits or '<li>None stated.</li>'}</ul>"
+    )
+
+
+def _footer(document: Document) -> str:
+    software = ", ".join(f"{name} {version}" for name, version in document["software"].items())
+    package = document["package"]
+    return (
+        f"<footer><p>{escape(document['notice'])}</p><p>Model package {escape(package['name'])} "
+        f"{escape(package['version'])}, SHA-256 of the weights {escape(package['weights_sha256'])}.</p>"
+        f"<p>Software: {escape(software)}.</p></footer>"
+    )
+
+
+def _css(color: tuple[float, float, float]) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in color)

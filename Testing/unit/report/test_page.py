@@ -1,0 +1,150 @@
+import copy
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.outputs.document import build_document
+from MedSegUncertaintyLib.report.page import build_page, milliliters, write_report
+from MedSegUncertaintyLib.report.pictures import drawn_pictures
+from MedSegUncertaintyLib.volumes.geometry import Volume
+
+EVIL = '<script>alert("x")</script><img src="http://example.com/a.png"> & \'quoted\''
+
+
+class Reader(HTMLParser):
+    """Text, tags and attributes of a page; unclosed tags are an error."""
+
+    VOID = ("meta", "br", "img", "link", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.tags, self.attributes, self.open = "", [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text += data + " "
+
+
+def page_of(volume: Volume, result: InferenceResult, document: dict) -> str:
+    place = tuple(document["most_uncertain"]["place"]["ijk"])
+    return build_page(result, document, drawn_pictures(volume, result, place))
+
+
+@pytest.fixture
+def document(blob_result: InferenceResult) -> dict:
+    return json.loads(json.dumps(build_document(blob_result)))
+
+
+def test_numbers_of_the_table_are_those_of_the_summary(blob_volume, blob_result, document):
+    page = page_of(blob_volume, blob_result, document)
+    rows = re.findall(r"<tr>(<td>(?:Left|Right) blob</td>.*?)</tr>", page)
+    assert len(rows) == 2
+    for row, entry in zip(rows, blob_result.summary["structures"], strict=True):
+        volume, entropy = entry["volume_ml"], entry["entropy_bits"]
+        shown = [float(cell) for cell in re.findall(r"<td>([^<]*)</td>", row)[1:]]
+        expected = [volume["mean"], volume["q05"], volume["q50"], volume["q95"], entry["prediction_ml"]]
+        expected += [entry["mean_pairwise_dice"], entropy["in_boundary_band"], entropy["outside_boundary_band"]]
+        assert shown == pytest.approx(expected, rel=5e-3, abs=1e-4)
+
+
+def test_the_reader_learns_what_was_run_on_what(blob_volume, blob_result, document):
+    text = Reader(page_of(blob_volume, blob_result, document)).text
+    for part in (
+        "Not a medical device. For research only.",
+        "Two blobs, version 0.1.0",
+        "40 x 36 x 20 voxels of 1 x 1 x 2 mm".replace(" x ", " \u00d7 "),
+        "whole image",
+        "spread of model samples, not calibrated confidence",
+        "For tests only.",
+        "made by the tests, 0 cases, CC0-1.0",
+        "tilted against the patient's axes",
+        "from 0 to 1.58 bits with 3 classes",
+    ):
+        assert part in text
+    first = document["most_uncertain"]["slices"]["coronal"][0]
+    assert f"J {first['index']}" in text
+
+
+def test_nothing_is_loaded_from_anywhere(blob_volume, blob_result, document):
+    reader = Reader(page_of(blob_volume, blob_result, document))
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(reader.tags)
+    addresses = [value for _, name, value in reader.attributes if name in ("src", "href", "xlink:href", "action")]
+    assert len(addresses) == 9  # three gray pictures twice, three heat maps
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert "url(" not in page_of(blob_volume, blob_result, document)
+    assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
+
+
+def test_names_from_outside_cannot_become_markup(blob_volume, blob_result, document, package_folder):
+    document = copy.deepcopy(document)
+    document["image"]["name"] = document["package"]["title"] = document["package"]["version"] = EVIL
+    document["provenance"]["device"] = document["structures"][0]["name"] = document["software"]["x"] = EVIL
+    object.__setattr__(blob_result.structures[0], "name", EVIL)
+    object.__setattr__(blob_result.package, "limits", (EVIL,))
+    object.__setattr__(blob_result.package, "weights_license", EVIL)
+    blob_result.package.metadata.update(description=EVIL, intended_use=EVIL)
+    page = page_of(blob_volume, blob_result, document)
+    assert "<script" not in page
+    assert "<img" not in page
+    reader = Reader(page)
+    assert reader.text.count("<script>") >= 8
+    assert ("svg", "aria-label", f"Sample volumes of {EVIL} in mL") in reader.attributes
+
+
+def test_pictures_are_well_formed(blob_volume, blob_result, document):
+    pictures = drawn_pictures(blob_volume, blob_result, (20, 18, 10))
+    assert [picture.kind for picture in pictures.slices] == ["outlines", "variance"] * 3
+    for picture in pictures.slices:
+        ElementTree.fromstring(picture.element)
+    assert pictures.slices[0].caption == "Axial, slice K 10"
+    # Both structures with three contours each cross the middle axial slice.
+    assert pictures.slices[0].element.count('vector-effect="non-scaling-stroke"/>') == 6 + 2
+
+
+def test_equal_and_empty_samples_make_a_page(blob_volume, blob_result, document):
+    statistics = blob_result.statistics
+    for array in (statistics.variance, statistics.agreement, statistics.prediction, statistics.volumes_ml):
+        array[:] = 0
+    document = build_document(blob_result)
+    text = Reader(page_of(blob_volume, blob_result, document)).text
+    assert "All samples are equal." in text
+
+
+def test_report_is_one_utf8_file(tmp_path, blob_volume, blob_result, document):
+    write_report(tmp_path / "report.html", blob_volume, blob_result, document)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert len(text) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0.000"), (0.1234, "0.123"), (3.456, "3.46"), (34.56, "34.6"), (345.6, "346")]
+)
+def test_milliliters_have_three_digits(value, text):
+    assert milliliters(value) == text
+
+
+def test_dates_and_numbers_survive_numpy_types(blob_volume, blob_result):
+    document = build_document(blob_result)
+    assert json.loads(json.dumps(document)) == document
+    assert isinstance(document["most_uncertain"]["place"]["ras"][0], float)
+    assert not isinstance(document["most_uncertain"]["place"]["ras"][0], np.floating)

@@ -72,7 +72,7 @@ def shown_box(result: InferenceResult) -> Box:
 
     Its sides are about equally long in mm, so that the three planes have one scale.
     """
-    labeled = result.statistics.agreement.any(axis=0)
+    labeled: np.ndarray = np.any(result.statistics.agreement, axis=0)
     inside = bounding_slices(labeled if labeled.any() else np.ones(labeled.shape, dtype=bool))
     spacing = result.geometry.spacing
     ranges = []

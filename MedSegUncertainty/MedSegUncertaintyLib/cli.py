@@ -1,0 +1,421 @@
+"""The command line: the same work without a window.
+
+Every module is imported by the command that needs it, so that ``--help`` and ``models`` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import math
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from MedSegUncertaintyLib import __version__
+from MedSegUncertaintyLib.errors import MedSegError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
+    from MedSegUncertaintyLib.inference.result import InferenceResult
+    from MedSegUncertaintyLib.outputs.folder import Document, Extra
+    from MedSegUncertaintyLib.packages.store import ListedPackage
+    from MedSegUncertaintyLib.volumes.geometry import RegionOfInterest, Volume
+
+PROGRAM = "medseg-uncertainty"
+EXIT_CODES = "Exit codes: 0 success, 1 internal error, 2 usage, 3 bad input, 4 canceled, 5 out of memory."
+
+EXIT_INTERNAL = 1
+EXIT_USAGE = 2
+EXIT_BAD_INPUT = 3
+EXIT_CANCELED = 4
+EXIT_MEMORY = 5
+
+Answer = tuple[dict[str, Any], str]
+"""What a command found out, as JSON and as text for people."""
+
+
+class UsageError(MedSegError):
+    """The command line cannot be understood."""
+
+    exit_code = EXIT_USAGE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Command line without the program's name; that of the process if None.
+
+    Returns:
+        Exit code: 0 success, 1 internal error, 2 usage, 3 bad input, 4 canceled, 5 out of memory.
+    """
+    given = join_negative_values(sys.argv[1:] if arguments is None else arguments)
+    # Looked up by hand: a command line that cannot be parsed must be answered in JSON, too.
+    as_json = "--json" in given
+    try:
+        options = make_parser().parse_args(given)
+        with stdout_kept_clean() if as_json else contextlib.nullcontext():
+            data, text = options.run(options)
+    except (Exception, KeyboardInterrupt) as error:
+        return _fail(error, as_json)
+    print(json.dumps(data, indent=2) if as_json else text)
+    return 0
+
+
+def _fail(error: BaseException, as_json: bool) -> int:
+    code, message = describe_error(error)
+    if code == EXIT_INTERNAL and not isinstance(error, MedSegError):
+        traceback.print_exception(error)  # a defect of the program, not of its input: worth a report
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"message": message, "exit_code": code}}))
+    return code
+
+
+def describe_error(error: BaseException) -> tuple[int, str]:
+    """Exit code and one sentence."""
+    if isinstance(error, MedSegError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_CANCELED, "Canceled by the user."
+    # torch's class by its name, because torch may not be loaded.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return EXIT_MEMORY, "Memory ran out; use a smaller region of interest or another device."
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return EXIT_BAD_INPUT, f"{where}{error.strerror}."
+    return EXIT_INTERNAL, f"Internal error, please report it: {type(error).__name__}: {error}"
+
+
+# Arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of ending the process, so that every error leaves by the same door."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Many plausible segmentations of a medical image, and what differs between them. "
+        "Not a medical device. For research only.",
+        epilog=EXIT_CODES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_models(commands)
+    _add_segment(commands)
+    _add_train(commands)
+    return parser
+
+
+def _add_models(commands: Any) -> None:
+    parser = commands.add_parser("models", help="list the installed model packages", allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_models)
+
+
+def _add_segment(commands: Any) -> None:
+    parser = commands.add_parser(
+        "segment", help="draw segmentations of an image and write them to a folder", allow_abbrev=False
+    )
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="NIfTI, NRRD or MetaImage file, or DICOM folder")
+    parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
+    parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for the results")
+    parser.add_argument("--samples", type=int, default=16, metavar="N", help="segmentations to draw (default 16)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same samples (default 0)")
+    parser.add_argument(
+        "--roi", type=region_of_interest, metavar="R,A,S,X,Y,Z", help="center (RAS) and size of the region, in mm"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="scale of the noise: 0 none, 1 as trained (default)"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_segment)
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train a model package", allow_abbrev=False)
+    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="recipe file")
+    parser.add_argument("--data", required=True, metavar="DIR", type=Path, help="folder of the training data")
+    parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for package, log, checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_train)
+
+
+def region_of_interest(text: str) -> RegionOfInterest:
+    """A region from "R,A,S,X,Y,Z": center in RAS and size, in mm."""
+    from MedSegUncertaintyLib.volumes.geometry import RegionOfInterest
+
+    try:
+        r, a, s, x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not six numbers separated by commas") from None
+    if not all(math.isfinite(value) for value in (r, a, s, x, y, z)) or min(x, y, z) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} does not give a finite center and a positive size")
+    return RegionOfInterest((r, a, s), (x, y, z))
+
+
+def join_negative_values(arguments: Sequence[str]) -> list[str]:
+    """``--roi -27,...`` as ``--roi=-27,...``: argparse takes a list that begins with a minus for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--roi" and re.match(r"-\.?\d", argument):
+            joined[-1] += "=" + argument
+        else:
+            joined.append(argument)
+    return joined
+
+
+# Commands
+
+
+def run_models(_: argparse.Namespace) -> Answer:
+    """List the installed packages; a damaged one is listed with what is wrong."""
+    from MedSegUncertaintyLib.packages.store import list_packages
+
+    listed = list_packages()
+    lines = [_model_line(entry) for entry in listed]
+    return {"models": [_model_data(entry) for entry in listed]}, "\n".join(lines) or "No model package is installed."
+
+
+def _model_data(entry: ListedPackage) -> dict[str, Any]:
+    if entry.package is None:
+        return {"name": entry.name, "folder": str(entry.folder), "error": str(entry.error)}
+    package = entry.package
+    return {
+        "name": package.name,
+        "folder": str(package.folder),
+        "title": package.title,
+        "version": package.version,
+        "description": package.description,
+        "family": package.family,
+        "modality": package.modality,
+        "body_part": package.body_part,
+        "structures": [structure.name for structure in package.structures],
+        "roi_required": package.roi.required,
+        "roi_size_mm": package.roi.size_mm,
+        "weights_license": package.weights_license,
+    }
+
+
+def _model_line(entry: ListedPackage) -> str:
+    if entry.package is None:
+        return f"{entry.name}\n    cannot be used: {entry.error}"
+    package = entry.package
+    structures = ", ".join(structure.name for structure in package.structures)
+    needs = f" Needs a region of interest: {package.roi.where}" if package.roi.required else ""
+    return (
+        f"{package.name}\n    {package.title} ({package.modality}, {package.body_part}; {package.family}). "
+        f"{package.description}{needs}\n    Structures: {structures}"
+    )
+
+
+def run_segment(options: argparse.Namespace) -> Answer:
+    """Read, segment, write."""
+    with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress:
+        from MedSegUncertaintyLib.inference.request import InferenceRequest
+        from MedSegUncertaintyLib.outputs.folder import SUMMARY, check_target, write_outputs
+        from MedSegUncertaintyLib.packages.store import find_package
+        from MedSegUncertaintyLib.volumes.reading import read_volume
+
+        request = InferenceRequest(
+            package=options.model,
+            samples=options.samples,
+            seed=options.seed,
+            roi=options.roi,
+            device=options.device,
+            temperature=options.temperature,
+        )
+        # What is quick to find out comes before what takes long.
+        find_package(request.package)
+        check_target(options.output)
+        progress.note("read the image")
+        volume = read_volume(options.image)
+        cancel.check()
+        progress.note("load the model")
+
+        from MedSegUncertaintyLib.inference.run import segment
+
+        result = segment(volume, request, progress=progress, cancel=cancel)
+        extras, left_out = _extras(volume, result)
+        paths = write_outputs(options.output, result, extras=extras, left_out=left_out, progress=progress)
+    document = json.loads(paths[SUMMARY].read_text(encoding="utf-8"))
+    for name, reason in document["left_out"].items():
+        print(f"{name} was left out. {reason}", file=sys.stderr)
+    data = {
+        "output": str(options.output),
+        "files": {name: str(path) for name, path in paths.items()},
+        "summary": document,
+    }
+    return data, _segment_text(document, options.output)
+
+
+def _extras(volume: Volume, result: InferenceResult) -> tuple[dict[str, Extra], dict[str, str]]:
+    """Report and scene: the files that need rooms above ``outputs``, and the reasons for those that cannot be made."""
+    from importlib.util import find_spec
+
+    def report(path: Path, document: Document) -> None:
+        from MedSegUncertaintyLib.report.page import write_report
+
+        write_report(path, volume, result, document)
+
+    def scene(path: Path, _: Document) -> None:
+        from MedSegUncertaintyLib.scene.bundle import writeScene
+
+        writeScene(path, volume, result)
+
+    if find_spec("slicer") is None:
+        return {"report.html": report}, {"scene.mrb": "A scene needs Slicer's Python package; install slicer-core."}
+    return {"report.html": report, "scene.mrb": scene}, {}
+
+
+def _segment_text(document: dict[str, Any], output: Path) -> str:
+    lines = [f"Results: {output}"]
+    for structure in document["structures"]:
+        volume = structure["volume_ml"]
+        lines.append(
+            f"{structure['name']}: {structure['prediction_ml']:.3g} mL, 5 to 95 % of the samples "
+            f"{volume['q05']:.3g} to {volume['q95']:.3g} mL"
+        )
+    return "\n".join([*lines, document["spread"], document["notice"]])
+
+
+def run_train(options: argparse.Namespace) -> Answer:
+    """Train a package by a recipe."""
+    with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress:
+        from MedSegUncertaintyLib.training.run import train
+
+        package = train(options.recipe, options.data, options.output, options.resume, progress=progress)
+    data = {"name": package.name, "folder": str(package.folder), "evaluation": package.evaluation}
+    return data, f"Model package: {package.folder}"
+
+
+# Terminal
+
+
+class ProgressDisplay:
+    """Shows progress on a stream: a bar with the time left on a terminal, a line per stage elsewhere.
+
+    Args:
+        stream: Where to show it.
+        cancel: Checked at every event, so that work which knows nothing of the token stops, too.
+    """
+
+    def __init__(self, stream: TextIO, cancel: CancelToken) -> None:
+        self._stream, self._cancel = stream, cancel
+        self._bar: tqdm[NoReturn] | None = None
+        self._stage = ""
+
+    def __enter__(self) -> ProgressDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def note(self, stage: str) -> None:
+        """Say what begins now; for stages that cannot be counted."""
+        self.__exit__()
+        self._bar, self._stage = None, stage
+        print(f"{stage.capitalize()} ...", file=self._stream, flush=True)
+
+    def __call__(self, event: Progress) -> None:
+        """Show an event.
+
+        Raises:
+            CanceledError: The user asked to stop.
+        """
+        self._cancel.check()
+        if not self._stream.isatty():
+            if event.stage != self._stage:
+                self.note(event.stage)
+            return
+        if event.stage != self._stage or self._bar is None:
+            self._start_bar(event)
+        assert self._bar is not None
+        self._bar.n = event.done
+        left = "" if event.seconds_left is None else f"{duration(event.seconds_left)} left"
+        self._bar.set_postfix_str(left, refresh=False)
+        self._bar.refresh()
+
+    def _start_bar(self, event: Progress) -> None:
+        from tqdm import tqdm
+
+        self.__exit__()
+        self._stage = event.stage
+        self._bar = tqdm(
+            total=event.total,
+            desc=event.stage.capitalize(),
+            file=self._stream,
+            dynamic_ncols=True,
+            bar_format="{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "42 s", "3 min 05 s", "2 h 10 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@contextlib.contextmanager
+def cancelable() -> Iterator[CancelToken]:
+    """A token that the first Ctrl-C sets, which ends the work cleanly; the second Ctrl-C ends the process."""
+    from MedSegUncertaintyLib.inference.progress import CancelToken
+
+    token = CancelToken()
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        token.cancel()
+        print("\nCanceling; press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
+
+    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield token
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """Send what libraries print to stderr, also what compiled code prints past Python."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        # C libraries hold back what they print to a pipe; it must leave before the way to stdout opens again.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(real, 1)
+        os.close(real)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

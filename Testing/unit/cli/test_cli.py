@@ -1,0 +1,311 @@
+"""The command line on a package with random weights; whole processes where exit codes, signals and imports matter."""
+
+import argparse
+import ctypes
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MedSegUncertaintyLib.cli import (
+    ProgressDisplay,
+    cancelable,
+    describe_error,
+    duration,
+    join_negative_values,
+    main,
+    make_parser,
+    region_of_interest,
+    stdout_kept_clean,
+)
+from MedSegUncertaintyLib.errors import BadInputError, CanceledError, MemoryExhaustedError
+from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
+from MedSegUncertaintyLib.volumes.reading import write_volume
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "ssn-hippocampus-mr.toml"
+COMMAND = [sys.executable, "-m", "MedSegUncertaintyLib.cli"]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory, package_metadata) -> Path:
+    """A folder with one package: a small SSN with random weights."""
+    import torch
+    from MedSegUncertaintyLib.models import registry
+    from MedSegUncertaintyLib.packages.weights import save_package
+
+    arguments = {
+        "spatial_dims": 3,
+        "channels": 1,
+        "features": 4,
+        "classes": 3,
+        "rank": 2,
+        "backbone": {"name": "DynUNet", "widths": [4, 8, 8], "res_block": False, "norm_name": "batch"},
+    }
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    metadata = package_metadata(arguments=arguments)
+    save_package(folder / "tiny", registry.build("ssn", arguments), metadata, "# Tiny\n", "CC0-1.0\n")
+    return folder
+
+
+@pytest.fixture
+def environment(models, monkeypatch, tmp_path) -> dict[str, str]:
+    monkeypatch.setenv("MEDSEG_UNCERTAINTY_MODELS", str(models))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    return dict(os.environ)
+
+
+@pytest.fixture
+def image(tmp_path, blob_volume) -> Path:
+    path = tmp_path / "head.nii.gz"
+    write_volume(path, blob_volume.array, blob_volume.geometry)
+    return path
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    command = [*COMMAND, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_segment_writes_a_result_and_prints_one_json_object(environment, image, tmp_path):
+    done = run(
+        "segment", image, "--model", "tiny", "--samples", 3, "--seed", 7, "--roi", "-2,25,0,30,30,30",
+        "--output", tmp_path / "out", "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["summary"]["request"]["roi"] == {"center_ras": [-2, 25, 0], "size_mm": [30, 30, 30]}
+    assert answer["summary"]["request"]["seed"] == 7
+    assert answer["summary"]["samples"] == 3
+    assert answer["summary"]["image"]["name"] == "head"
+    present = {path.name for path in (tmp_path / "out").iterdir()}
+    assert set(answer["files"]) == present >= {"samples.seg.nrrd", "contours.seg.nrrd", "report.html", "summary.json"}
+    assert sitk.ReadImage(answer["files"]["entropy.nrrd"]).GetSize() == (40, 36, 20)
+    assert "Draw samples" in done.stderr
+    assert "\r" not in done.stderr  # no bar where nobody watches
+    assert "Traceback" not in done.stderr
+    assert ("scene.mrb" in present) != ("scene.mrb" in answer["summary"]["left_out"])
+    assert "report.html" not in answer["summary"]["left_out"]
+
+
+def test_ctrl_c_ends_cleanly_with_code_4(environment, image, tmp_path):
+    command = [*COMMAND, "segment", str(image), "--model", "tiny", "--samples", "1000", "--output", str(tmp_path / "o")]
+    process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("Draw samples"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert json.loads(out)["error"] == {"message": "Canceled by the user.", "exit_code": 4}
+    assert "Traceback" not in err
+    assert not (tmp_path / "o").exists()
+    assert list(tmp_path.glob(".o*")) == []
+
+
+def test_an_image_that_is_none_is_one_sentence(environment, tmp_path, capsys):
+    (tmp_path / "notes.nii.gz").write_text("not an image")
+    assert main(["segment", str(tmp_path / "notes.nii.gz"), "--model", "tiny", "--output", str(tmp_path / "o")]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "notes.nii.gz" in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["segment", "IMAGE", "--model", "none", "--output", "OUT"], 3, "none"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--samples", "0"], 3, "number of samples"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--device", "abacus"], 3, "abacus"),
+        (["segment", "missing.nrrd", "--model", "tiny", "--output", "OUT"], 3, "missing.nrrd"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "IMAGE"], 3, "is a file"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--roi=1,2,3"], 2, "six numbers"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--roi", "1,2,3,0,5,5"], 2, "positive size"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--samples", "many"], 2, "many"),
+        (["segment", "IMAGE", "--output", "OUT"], 2, "--model"),
+        (["train", "missing.toml", "--data", "OUT", "--output", "OUT"], 3, "missing.toml"),
+        (["segmnt"], 2, "segmnt"),
+        ([], 2, "COMMAND"),
+    ],
+)
+def test_errors_are_a_code_and_a_sentence_also_in_json(environment, image, tmp_path, capfd, arguments, code, words):
+    places = {"IMAGE": str(image), "OUT": str(tmp_path / "out")}
+    filled = [places.get(argument, argument) for argument in arguments]
+    assert main(filled) == code
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+
+    assert main([*filled, "--json"]) == code
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["error"]["exit_code"] == code
+    assert words in answer["error"]["message"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_are_listed_with_those_that_cannot_be_used(environment, models, tmp_path, monkeypatch, capfd):
+    broken = tmp_path / "more" / "broken" / "configs"
+    broken.mkdir(parents=True)
+    (broken / "metadata.json").write_text(json.dumps({"medseg_uncertainty": {}}))
+    monkeypatch.setenv("MEDSEG_UNCERTAINTY_MODELS", os.pathsep.join([str(models), str(tmp_path / "more")]))
+    assert main(["models"]) == 0
+    text = capfd.readouterr().out
+    assert "Left blob, Right blob" in text
+    assert "broken\n    cannot be used:" in text
+    assert main(["models", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capfd.readouterr().out)["models"]}
+    assert listed["tiny"]["structures"] == ["Left blob", "Right blob"]
+    assert "error" in listed["broken"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["models", "--json"]])
+def test_quick_commands_do_not_load_torch(environment, arguments):
+    code = "import sys; sys.argv[0] = 'x'\nfrom MedSegUncertaintyLib.cli import main\n"
+    code += f"try: main({arguments!r})\nexcept SystemExit as end: assert end.code == 0\n"
+    code += "loaded = {'torch', 'monai', 'slicer', 'vtk', 'SimpleITK'} & set(sys.modules); assert not loaded, loaded"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "roi", [["--roi=-27,-22,-14,48,64,48"], ["--roi", "-27,-22,-14,48,64,48"], ["--roi", " -27,-22,-14,48,64,48"]]
+)
+def test_negative_regions_are_understood_both_ways(roi):
+    given = join_negative_values(["segment", "a.nrrd", "--model", "m", *roi, "--output", "o"])
+    options = make_parser().parse_args(given)
+    assert options.roi.center_ras == (-27, -22, -14)
+    assert options.roi.size_mm == (48, 64, 48)
+
+
+@pytest.mark.parametrize("text", ["1,2,3,4,5", "1,2,3,4,5,x", "1,2,3,4,5,-6", "nan,2,3,4,5,6", "1,2,3,inf,5,6"])
+def test_regions_that_are_none_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        region_of_interest(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadInputError("No."), 3),
+        (CanceledError(), 4),
+        (KeyboardInterrupt(), 4),
+        (MemoryExhaustedError("Too large."), 5),
+        (MemoryError(), 5),
+        (OSError(28, "No space left on device", "/out/a.nrrd"), 3),
+        (RuntimeError("surprise"), 1),
+    ],
+)
+def test_every_error_has_its_code_and_a_sentence(error, code):
+    found, message = describe_error(error)
+    assert found == code
+    assert message
+    assert "\n" not in message
+
+
+def test_what_libraries_print_does_not_reach_stdout(capfd):
+    with stdout_kept_clean():
+        print("from Python")
+        os.write(1, b"from a system call\n")
+        ctypes.CDLL(None).puts(b"from C")
+    print("{}")
+    captured = capfd.readouterr()
+    assert captured.out == "{}\n"
+    assert [name in captured.err for name in ("from Python", "from a system call", "from C")] == [True] * 3
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_bars_with_the_time_left():
+    stream = Terminal()
+    with ProgressDisplay(stream, CancelToken()) as progress:
+        progress(Progress("draw samples", 0, 4, None))
+        progress(Progress("draw samples", 1, 4, 185.0))
+        progress(Progress("write files", 1, 2, 1.0))
+    assert "Draw samples:  25% " in stream.getvalue()
+    assert "1/4, 3 min 05 s left" in stream.getvalue()
+    assert "Write files:  50% " in stream.getvalue()
+
+
+def test_elsewhere_every_stage_is_one_line():
+    stream = io.StringIO()
+    with ProgressDisplay(stream, CancelToken()) as progress:
+        progress.note("read the image")
+        for done in range(4):
+            progress(Progress("draw samples", done, 4, 1.0))
+    assert stream.getvalue() == "Read the image ...\nDraw samples ...\n"
+
+
+def test_work_that_knows_no_token_stops_at_its_next_progress_event(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with cancelable() as token:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL  # the second one kills
+        with pytest.raises(CanceledError):
+            ProgressDisplay(io.StringIO(), token)(Progress("train", 1, 2, None))
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.4, "3 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+)
+def test_durations_are_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_module_runs_without_a_command():
+    done = run()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("usage: medseg-uncertainty")
+
+
+def test_train_makes_a_package_that_segment_uses(environment, tmp_path, capfd):
+    text = RECIPE.read_text(encoding="utf-8")
+    for key, value in {
+        "patch": "[16, 16, 16]",
+        "validation_every": "2",
+        "steps": "2",
+        "batch": "1",
+        "features": "4",
+        "rank": "2",
+        "widths": "[4, 8, 8]",
+        "precision": '"32-true"',
+        "validate_every": "2",
+    }.items():
+        text, count = re.subn(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
+        assert count == 1, key
+    (tmp_path / "recipe.toml").write_text(text, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for n in range(2):
+        for part, array in {
+            "images": rng.normal(100, 10, (16, 16, 16)).astype(np.float32),
+            "labels": np.repeat(np.array([0, 1, 2, 0], np.uint8), 4)[:, None, None] * np.ones((16, 16, 16), np.uint8),
+        }.items():
+            (tmp_path / "data" / part).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "data" / part / f"case{n}.nii.gz"))
+    given = ["train", str(tmp_path / "recipe.toml"), "--data", str(tmp_path / "data"), "--output", str(tmp_path / "o")]
+    assert main([*given, "--json"]) == 0, capfd.readouterr().err
+    package = json.loads(capfd.readouterr().out)
+    assert package["name"] == "ssn-hippocampus-mr"
+    assert main(
+        ["segment", str(tmp_path / "data" / "images" / "case0.nii.gz"), "--model", package["folder"], "--samples", "2",
+         "--roi", "-8,-8,8,12,12,12", "--output", str(tmp_path / "result")]
+    ) == 0  # fmt: skip
+    captured = capfd.readouterr()
+    assert "Anterior hippocampus" in captured.out
+    assert "not calibrated confidence" in captured.out

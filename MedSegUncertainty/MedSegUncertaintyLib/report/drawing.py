@@ -21,14 +21,10 @@ VARIANCE_RANGE = (0.0, 0.25)
 HIDDEN_BELOW = 0.01
 """Variance below which the heat map shows the bare image."""
 
-# Nine steps of matplotlib's "inferno" (CC0), which stays readable in gray and for color-blind readers.
+# The scene's colors: matplotlib's "inferno" (CC0) without its dark start, which looks like a shadow on a gray image.
 HEAT_COLORS = np.array(
-    [
-        (0, 0, 4), (33, 12, 74), (87, 16, 110), (138, 34, 106), (188, 55, 84),
-        (228, 90, 49), (249, 142, 9), (249, 203, 53), (252, 255, 164),
-    ],
-    dtype=np.float64,
-)  # fmt: skip
+    [(66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], dtype=np.float64
+)
 
 LINE_STYLES = {0.05: 'stroke-width="1.2" stroke-dasharray="3 3"', 0.50: 'stroke-width="2.4"', 0.95: 'stroke-width="1"'}
 SCALE_BAR_MM = 10.0
@@ -76,7 +72,7 @@ def heat_pixels(variance: np.ndarray) -> np.ndarray:
     for channel in range(3):
         pixels[..., channel] = np.interp(share, steps, HEAT_COLORS[:, channel])
     # Low values let the image through; a large variance is worth covering it.
-    pixels[..., 3] = np.where(variance < HIDDEN_BELOW, 0, 110 + 120 * share)
+    pixels[..., 3] = np.where(variance < HIDDEN_BELOW, 0, 130 + 90 * share)
     return pixels
 
 

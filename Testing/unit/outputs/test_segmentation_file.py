@@ -1,5 +1,6 @@
 """The files are read back by Slicer's own storage node and by SimpleITK; every voxel has to be where it was."""
 
+import colorsys
 import gzip
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_every_voxel_is_where_it_was_in_slicer_and_in_simpleitk(tmp_path, flips,
     geometry, box = grid(flips), Box((1, 0, 2), (13, 10, 7))
     layers = random_layers(count, geometry.cropped(box).shape_kji)
     segments = [
-        Segment(f"{n}_{structure.slug}", f"{structure.name} {n}", structure, n)
+        Segment(f"{n}_{structure.slug}", f"{structure.name} {n}", structure, n, structure.color)
         for n in range(count)
         for structure in (LEFT, RIGHT)
     ]
@@ -106,7 +107,7 @@ def test_samples_that_overlap_are_all_kept(tmp_path, blob_result: InferenceResul
     assert len(loaded) == 16
     for index, labels in enumerate(blob_result.samples):
         for structure in blob_result.structures:
-            mask = loaded[f"Sample {index + 1} - {structure.name}"][0]
+            mask = loaded[f"Sample {index + 1}: {structure.name}"][0]
             np.testing.assert_array_equal(mask, blob_result.on_grid(labels == structure.label))
 
 
@@ -115,7 +116,7 @@ def test_contours_of_neighbors_that_overlap_are_all_kept(tmp_path, blob_result: 
     loaded = load_in_slicer(tmp_path / "contours.seg.nrrd")
     for level in CONTOUR_LEVELS:
         for index, structure in enumerate(blob_result.structures):
-            mask = loaded[f"{structure.name} - at least {level:.0%} of samples"][0]
+            mask = loaded[f"{structure.name}: {100 * level:.0f} % of samples"][0]
             np.testing.assert_array_equal(mask, blob_result.on_grid(blob_result.contour(index, level)))
 
 
@@ -125,7 +126,7 @@ def test_an_empty_sample_stays_an_empty_segment(tmp_path, empty):
     layers = random_layers(3, geometry.shape_kji)
     for index in empty:
         layers[index][:] = 0
-    segments = [Segment(f"s{n}", f"Sample {n}", LEFT, n) for n in range(3)]
+    segments = [Segment(f"s{n}", f"Sample {n}", LEFT, n, LEFT.color) for n in range(3)]
     write_segmentation(tmp_path / "a.seg.nrrd", layers, segments, geometry, geometry.whole())
     loaded = load_in_slicer(tmp_path / "a.seg.nrrd")
     assert list(loaded) == ["Sample 0", "Sample 1", "Sample 2"]
@@ -144,18 +145,19 @@ def test_names_colors_and_terminology_reach_the_file(tmp_path, blob_result: Infe
     write_samples(tmp_path / "samples.seg.nrrd", blob_result)
     image = sitk.ReadImage(str(tmp_path / "samples.seg.nrrd"))
     structure = blob_result.structures[1]
-    assert image.GetMetaData("Segment3_Name") == "Sample 2 - Right blob"
-    assert image.GetMetaData("Segment3_ID") == "sample_002_right_blob"
+    assert image.GetMetaData("Segment3_Name") == "Sample 2: Right blob"
+    assert image.GetMetaData("Segment3_ID") == "sample_02_right_blob"
     assert image.GetMetaData("Segment3_Layer") == "1"
     assert image.GetMetaData("Segment3_LabelValue") == "2"
-    assert image.GetMetaData("Segment3_Color") == "0.2 0.6 0.9"
+    hue = [colorsys.rgb_to_hls(*map(float, image.GetMetaData(f"Segment{n}_Color").split()))[0] for n in (1, 3, 15)]
+    assert hue == pytest.approx([colorsys.rgb_to_hls(*structure.color)[0]] * 3, abs=1e-3)
     assert structure.terminology_entry() in image.GetMetaData("Segment3_Tags")
 
 
 def test_a_name_with_a_line_break_does_not_break_the_header(tmp_path):
     geometry = grid((1, 1, 1))
     layers = random_layers(1, geometry.shape_kji)
-    segments = [Segment("s", "Größe\nSegment0_Layer:=7 \\ end", LEFT, 0)]
+    segments = [Segment("s", "Größe\nSegment0_Layer:=7 \\ end", LEFT, 0, LEFT.color)]
     write_segmentation(tmp_path / "a.seg.nrrd", layers, segments, geometry, geometry.whole())
     header, voxels = (tmp_path / "a.seg.nrrd").read_bytes().split(b"\n\n", 1)
     assert "Segment0_Name:=Größe\\nSegment0_Layer:=7 \\\\ end" in header.decode().splitlines()

@@ -353,7 +353,8 @@ class ProgressDisplay:
             self._start_bar(event)
         assert self._bar is not None
         self._bar.n = event.done
-        left = "" if event.seconds_left is None else f"{duration(event.seconds_left)} left"
+        unknown = event.seconds_left is None or event.done == event.total
+        left = "" if unknown else f"{duration(event.seconds_left or 0)} left"
         self._bar.set_postfix_str(left, refresh=False)
         self._bar.refresh()
 

@@ -212,9 +212,21 @@ def _structure_table(document: Document) -> str:
         '<th colspan="2">Mean entropy, bits</th></tr>'
         "<tr><th>Mean</th><th>5 %</th><th>50 %</th><th>95 %</th><th>Prediction</th>"
         "<th>near its<br>surface</th><th>elsewhere</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>\n"
+        f"<tbody>{rows}</tbody></table></div>\n<p>{_representatives(document)}</p>\n"
         f'<p class="soft">Volumes at 5, 50 and 95 %: {SPREAD}. Near its surface: within 2 mm of the surface of the '
         "prediction. Elsewhere: the rest of the region that was segmented.</p>"
+    )
+
+
+def _representatives(document: Document) -> str:
+    chosen = document["representatives"]
+    if document["samples"] == 1:
+        return "There is only one sample."
+    first, second = chosen["most_different_samples"]
+    return (
+        f"Sample {chosen['median_sample']} is closest to all others and stands for the middle of the set. Samples "
+        f"{first} and {second} differ most (1 - IoU {chosen['their_distance_1_minus_iou']:.2f}); looking at these two "
+        "side by side shows the range of answers."
     )
 
 

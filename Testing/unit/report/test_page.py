@@ -78,6 +78,7 @@ def test_the_reader_learns_what_was_run_on_what(blob_volume, blob_result, docume
         "made by the tests, 0 cases, CC0-1.0",
         "tilted against the patient's axes",
         "from 0 to 1.58 bits with 3 classes",
+        "Samples 1 and 8 differ most",
     ):
         assert part in text
     first = document["most_uncertain"]["slices"]["coronal"][0]

@@ -1,0 +1,44 @@
+"""A result as one .mrb file that Slicer opens, written without Slicer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.scene.folder import hierarchyOf
+from MedSegUncertaintyLib.scene.grids import setGrid
+from MedSegUncertaintyLib.scene.headless import ensureApplication, saveScene
+from MedSegUncertaintyLib.scene.nodes import addResult
+from MedSegUncertaintyLib.volumes.geometry import Volume
+
+STORABLE = {np.dtype(bool): np.uint8, np.dtype(np.float16): np.float32}
+"""What MRML stores instead of truth values and half-precision numbers."""
+
+
+def addVolume(volume: Volume) -> Any:
+    """A scalar volume node of a volume, with an item in the subject hierarchy."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", volume.name)
+    dtype = STORABLE.get(volume.array.dtype, volume.array.dtype)
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.array, dtype=dtype))
+    setGrid(node, volume.geometry)
+    node.CreateDefaultDisplayNodes()
+    hierarchy = hierarchyOf(slicer.mrmlScene)
+    if not hierarchy.GetItemByDataNode(node):
+        hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+    return node
+
+
+def writeScene(path: str | Path, volume: Volume, result: InferenceResult) -> None:
+    """Write a volume and its result as an .mrb file; the scene of this process is cleared.
+
+    Raises:
+        OSError: The file could not be written.
+    """
+    ensureApplication()
+    slicer.mrmlScene.Clear(0)
+    addResult(result, addVolume(volume))
+    saveScene(path)

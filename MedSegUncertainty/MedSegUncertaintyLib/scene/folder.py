@@ -1,0 +1,87 @@
+"""The subject-hierarchy folder that holds everything one result brings into the scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+
+ROLE = "MedSegUncertainty.Role"
+"""Node attribute that says what a node is in its result; it survives saving and loading."""
+
+
+class NodeFolder:
+    """A folder beside an input volume; nodes made through it lie in it and under the volume's parent transform.
+
+    Removing the folder removes the nodes, whoever does it. Every node that Slicer would not take away together with
+    another one therefore has an item of its own, color tables and legends included.
+    """
+
+    def __init__(self, volumeNode: Any, name: str) -> None:
+        self.scene = volumeNode.GetScene()
+        self._transformId = volumeNode.GetTransformNodeID()
+        hierarchy = hierarchyOf(self.scene)
+        sibling = hierarchy.GetItemByDataNode(volumeNode)
+        parent = hierarchy.GetItemParent(sibling) if sibling else hierarchy.GetSceneItemID()
+        self.item = hierarchy.CreateFolderItem(parent, hierarchy.GenerateUniqueItemName(name))
+        # First of all items: a legend has to go before its volume, or the volume's display node stays behind.
+        self._scales = hierarchy.CreateFolderItem(self.item, "Color scales")
+        hierarchy.SetItemExpanded(self._scales, False)
+
+    def add(self, className: str, name: str, role: str) -> Any:
+        """A new node of the result."""
+        node = self.scene.AddNewNodeByClass(className, self.scene.GenerateUniqueName(name))
+        self.adopt(node, role)
+        return node
+
+    def adopt(self, node: Any, role: str) -> None:
+        """Make a node that something else created part of the result."""
+        node.SetAttribute(ROLE, role)
+        if node.IsA("vtkMRMLTransformableNode"):
+            node.SetAndObserveTransformNodeID(self._transformId)
+        self._place(node, self.item)
+
+    def adoptScale(self, node: Any, role: str) -> None:
+        """Make a color table or a legend part of the result."""
+        node.SetAttribute(ROLE, role)
+        self._place(node, self._scales)
+
+    def _place(self, node: Any, parent: int) -> None:
+        hierarchy = hierarchyOf(self.scene)
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.SetItemParent(item, parent)
+        else:
+            hierarchy.CreateItem(parent, node)
+
+
+def hierarchyOf(scene: Any) -> Any:
+    """The subject hierarchy of a scene."""
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
+def nodesInFolder(scene: Any, item: int) -> dict[str, Any]:
+    """Nodes of a result's folder by their role."""
+    items = vtk.vtkIdList()
+    hierarchy = hierarchyOf(scene)
+    hierarchy.GetItemChildren(item, items, True)
+    nodes = [hierarchy.GetItemDataNode(items.GetId(n)) for n in range(items.GetNumberOfIds())]
+    return {node.GetAttribute(ROLE): node for node in nodes if node is not None and node.GetAttribute(ROLE)}
+
+
+def removeFolder(scene: Any, item: int) -> None:
+    """Remove a folder, its nodes, and their display and storage nodes.
+
+    Slicer itself forgets the storage nodes of tables, color tables and sequences.
+    """
+    helpers = [
+        helper.GetID()
+        for node in nodesInFolder(scene, item).values()
+        for role in ("display", "storage")
+        for helper in (node.GetNthNodeReference(role, n) for n in range(node.GetNumberOfNodeReferences(role)))
+        if helper is not None
+    ]
+    hierarchyOf(scene).RemoveItem(item, True, True)
+    for helper in filter(None, map(scene.GetNodeByID, helpers)):
+        scene.RemoveNode(helper)

@@ -278,7 +278,7 @@ def _how_to_read(result: InferenceResult, document: Document) -> str:
         "samples agree, 0.25 where half are sure of yes and half are sure of no. Entropy says how undecided the mean "
         f"of all samples is: from 0 to {highest} bits with {classes} classes (background included). Entropy is always "
         "raised along borders; away from borders it deserves a look.",
-        "Volume interval": "Nine in ten samples have a volume between the 5 % and the 95 % value. This is how far the "
+        "Volume interval": "About nine in ten samples have a volume between the 5 % and the 95 % value. This is how far the "
         "model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
         "the true volume lies inside.",
         "What it does not mean": "Agreement is not correctness: a model can be wrong in every sample in the same way, "
@@ -302,7 +302,29 @@ def _model_card(result: InferenceResult) -> str:
     return (
         f"<h2>About the model</h2>\n<p>{escape(package.description)}</p>\n{rows}"
         f"<h3>Limits</h3><ul>{limits or '<li>None stated.</li>'}</ul>"
+        f"<h3>Measured on held-out cases</h3>{_evaluation(package.evaluation)}"
     )
+
+
+def _evaluation(evaluation: dict[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in _measured(evaluation))
+    return f'<table class="plain"><tbody>{rows}</tbody></table>' if rows else "<p>Nothing was measured.</p>"
+
+
+def _measured(figures: dict[str, Any], names: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Figures of a package as name and value; numbers that belong together share a line."""
+    for key, value in figures.items():
+        path = names if key == "structures" else (*names, str(key).replace("_", " "))
+        if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):
+            yield from _measured(value, path)
+        elif isinstance(value, dict):
+            yield ": ".join(path), ", ".join(f"{name} {_figure(part)}" for name, part in value.items())
+        else:
+            yield ": ".join(path), _figure(value)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _footer(document: Document) -> str:

@@ -52,7 +52,7 @@ figcaption { padding-top: 4px; font-size: 13px; color: var(--soft); }
 .legend i { width: 12px; height: 12px; border-radius: 3px; }
 .ramp { width: 170px; height: 11px; border-radius: 3px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .plot { display: block; width: 100%; max-width: 820px; margin-bottom: 4px; }
-.plot text { font-size: 12px; fill: var(--soft); }
+.plot text { font-size: 10.5px; fill: var(--soft); }
 .plot .band { fill: var(--band); }
 .plot .axis { stroke: var(--soft); stroke-width: 1; fill: none; }
 .plot .median { stroke: var(--accent); stroke-width: 2; }
@@ -63,6 +63,8 @@ table { width: 100%; border-collapse: collapse; font-size: 14px; }
 th, td { padding: 7px 12px 7px 0; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 th { font-size: 12px; font-weight: 600; color: var(--soft); }
 th:first-child, td:first-child { text-align: left; }
+table.plain td { font-size: 13px; text-align: left; }
+.scroll + p { margin-top: 12px; }
 th[colspan] { text-align: center; }
 tr { break-inside: avoid; }
 .planes { display: grid; grid-template-columns: repeat(3, 1fr); gap: 28px; }

@@ -85,6 +85,16 @@ def test_the_reader_learns_what_was_run_on_what(blob_volume, blob_result, docume
     assert f"J {first['index']}" in text
 
 
+def test_figures_of_the_package_are_shown(blob_volume, blob_result, document):
+    assert "Nothing was measured." in page_of(blob_volume, blob_result, document)
+    figures = {"cases": 26, "structures": {"Left blob": {"dice_of_mean": {"mean": 0.87654, "sd": 0.02}, "x_y": 1.5}}}
+    object.__setattr__(blob_result.package, "evaluation", figures)
+    page = page_of(blob_volume, blob_result, document)
+    assert "<td>cases</td><td>26</td>" in page
+    assert "<td>Left blob: dice of mean</td><td>mean 0.877, sd 0.02</td>" in page
+    assert "<td>Left blob: x y</td><td>1.5</td>" in page
+
+
 def test_nothing_is_loaded_from_anywhere(blob_volume, blob_result, document):
     reader = Reader(page_of(blob_volume, blob_result, document))
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(reader.tags)

@@ -278,8 +278,8 @@ def _how_to_read(result: InferenceResult, document: Document) -> str:
         "samples agree, 0.25 where half are sure of yes and half are sure of no. Entropy says how undecided the mean "
         f"of all samples is: from 0 to {highest} bits with {classes} classes (background included). Entropy is always "
         "raised along borders; away from borders it deserves a look.",
-        "Volume interval": "About nine in ten samples have a volume between the 5 % and the 95 % value. This is how far the "
-        "model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
+        "Volume interval": "About nine in ten samples have a volume between the 5 % and the 95 % value. This is how far "
+        "the model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
         "the true volume lies inside.",
         "What it does not mean": "Agreement is not correctness: a model can be wrong in every sample in the same way, "
         "above all in images unlike those it was trained on. Uncertain places are an invitation to look, not a "

@@ -11,7 +11,7 @@ import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.report.drawing import HEAT_COLORS, LINE_STYLES, VARIANCE_RANGE
-from MedSegUncertaintyLib.report.pictures import Pictures, make_pictures
+from MedSegUncertaintyLib.report.pictures import Picture, make_pictures
 from MedSegUncertaintyLib.report.style import STYLE
 from MedSegUncertaintyLib.report.volume_plot import volume_plot
 from MedSegUncertaintyLib.volumes.geometry import Volume
@@ -36,7 +36,7 @@ def write_report(path: Path, volume: Volume, result: InferenceResult, document: 
     path.write_text(build_page(result, document, pictures), encoding="utf-8")
 
 
-def build_page(result: InferenceResult, document: Document, pictures: Pictures) -> str:
+def build_page(result: InferenceResult, document: Document, pictures: Sequence[Picture]) -> str:
     """The report as HTML text."""
     title = f"Segmentation uncertainty: {document['image']['name']}"
     sections = (
@@ -127,12 +127,13 @@ def _volumes_at_a_glance(result: InferenceResult, document: Document) -> str:
     return f'<h2>Volumes at a glance</h2>\n<div class="cards">{"".join(cards)}</div>\n<p class="soft">{note}.</p>'
 
 
-def _pictures(result: InferenceResult, document: Document, pictures: Pictures) -> str:
+def _pictures(result: InferenceResult, document: Document, pictures: Sequence[Picture]) -> str:
     place = document["most_uncertain"]["place"]
     parts = [
         "<h2>Where the samples differ most</h2>",
         f"<p>Three slices through the place where the samples differ most: {_point(place['ras'])} mm "
-        f"(voxel {', '.join(str(index) for index in place['ijk'])}). {escape(pictures.note)}</p>",
+        f"(voxel {', '.join(str(index) for index in place['ijk'])}). The patient's right is on the left of the "
+        "picture.</p>",
         "<h3>Outlines</h3>",
         _outline_legend(result),
         f'<div class="pictures">{_figures(pictures, "outlines")}</div>',
@@ -140,19 +141,18 @@ def _pictures(result: InferenceResult, document: Document, pictures: Pictures) -
         _variance_legend(),
         f'<div class="pictures">{_figures(pictures, "variance")}</div>',
     ]
-    if pictures.three_d:
+    if views := _figures(pictures, "scene"):
         parts.append(
-            "<h3>In three dimensions</h3>"
-            f'<div class="pictures two"><figure>{pictures.three_d}<figcaption>'
-            "The three contours as surfaces.</figcaption></figure></div>"
+            "<h3>The same place in 3D Slicer</h3>\n<p>Light, plain and dark outlines: what at least 5, 50 and 95 % of "
+            f'the samples label. Thin faint outlines: the single samples.</p>\n<div class="pictures two">{views}</div>'
         )
     return "\n".join(parts)
 
 
-def _figures(pictures: Pictures, kind: str) -> str:
+def _figures(pictures: Sequence[Picture], kind: str) -> str:
     return "".join(
         f"<figure>{picture.element}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-        for picture in pictures.slices
+        for picture in pictures
         if picture.kind == kind
     )
 
@@ -278,8 +278,8 @@ def _how_to_read(result: InferenceResult, document: Document) -> str:
         "samples agree, 0.25 where half are sure of yes and half are sure of no. Entropy says how undecided the mean "
         f"of all samples is: from 0 to {highest} bits with {classes} classes (background included). Entropy is always "
         "raised along borders; away from borders it deserves a look.",
-        "Volume interval": "About nine in ten samples have a volume between the 5 % and the 95 % value. This is how far "
-        "the model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
+        "Volume interval": "About nine in ten samples have a volume between the 5 % and the 95 % value. This is how "
+        "far the model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
         "the true volume lies inside.",
         "What it does not mean": "Agreement is not correctness: a model can be wrong in every sample in the same way, "
         "above all in images unlike those it was trained on. Uncertain places are an invitation to look, not a "

@@ -41,7 +41,7 @@ dd { margin: 0; }
 .card .value { font-size: 25px; font-weight: 650; line-height: 1.3; }
 .card .value small { font-size: 15px; font-weight: 500; }
 .pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 10px; }
-.pictures.two { grid-template-columns: repeat(2, 1fr); max-width: 640px; }
+.pictures.two { grid-template-columns: repeat(2, 1fr); }
 figure { margin: 0; break-inside: avoid; }
 figcaption { padding-top: 4px; font-size: 13px; color: var(--soft); }
 .slice, .pictures img { display: block; width: 100%; border-radius: 4px; background: #000; }

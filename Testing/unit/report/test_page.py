@@ -9,7 +9,7 @@ import pytest
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.document import build_document
 from MedSegUncertaintyLib.report.page import build_page, milliliters, write_report
-from MedSegUncertaintyLib.report.pictures import drawn_pictures
+from MedSegUncertaintyLib.report.pictures import can_render, drawn_pictures, make_pictures
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 EVIL = '<script>alert("x")</script><img src="http://example.com/a.png"> & \'quoted\''
@@ -76,7 +76,7 @@ def test_the_reader_learns_what_was_run_on_what(blob_volume, blob_result, docume
         "spread of model samples, not calibrated confidence",
         "For tests only.",
         "made by the tests, 0 cases, CC0-1.0",
-        "tilted against the patient's axes",
+        "Coronal, slice J 18 of the image's own, tilted grid",
         "from 0 to 1.58 bits with 3 classes",
         "Samples 1 and 8 differ most",
     ):
@@ -123,12 +123,39 @@ def test_names_from_outside_cannot_become_markup(blob_volume, blob_result, docum
 
 def test_pictures_are_well_formed(blob_volume, blob_result, document):
     pictures = drawn_pictures(blob_volume, blob_result, (20, 18, 10))
-    assert [picture.kind for picture in pictures.slices] == ["outlines", "variance"] * 3
-    for picture in pictures.slices:
+    assert [picture.kind for picture in pictures] == ["outlines", "variance"] * 3
+    for picture in pictures:
         ElementTree.fromstring(picture.element)
-    assert pictures.slices[0].caption == "Axial, slice K 10"
+    assert pictures[0].caption.startswith("Axial, slice K 10")
     # Both structures with three contours each cross the middle axial slice.
-    assert pictures.slices[0].element.count('vector-effect="non-scaling-stroke"/>') == 6 + 2
+    assert pictures[0].element.count('vector-effect="non-scaling-stroke"/>') == 6 + 2
+
+
+def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, document):
+    slicer = pytest.importorskip("slicer")
+    if not can_render():
+        pytest.skip("needs OpenGL libraries")
+    drawn = drawn_pictures(blob_volume, blob_result, (12, 18, 10))
+    pictures = make_pictures(blob_volume, blob_result, (12, 18, 10))
+    assert pictures[: len(drawn)] == drawn
+    assert [picture.kind for picture in pictures[len(drawn) :]] == ["scene"] * 4
+    left_behind = [
+        slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in ("Volume", "Segmentation")
+    ]
+    assert left_behind == [0, 0]
+    page = build_page(blob_result, document, pictures)
+    reader = Reader(page)
+    assert "The same place in 3D Slicer" in reader.text
+    sources = [value for tag, name, value in reader.attributes if (tag, name) == ("img", "src")]
+    assert len(sources) == 4
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_without_slicer_the_page_is_complete(monkeypatch, blob_volume, blob_result, document):
+    monkeypatch.setattr("MedSegUncertaintyLib.report.pictures.find_spec", lambda name: None)
+    pictures = make_pictures(blob_volume, blob_result, (12, 18, 10))
+    assert [picture.kind for picture in pictures] == ["outlines", "variance"] * 3
+    assert "The same place in 3D Slicer" not in build_page(blob_result, document, pictures)
 
 
 def test_equal_and_empty_samples_make_a_page(blob_volume, blob_result, document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from MedSegUncertaintyLib import __version__
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.inference.device import choose_device, describe_device
+from MedSegUncertaintyLib.inference.device import choose_device, describe_device, free_bytes
 from MedSegUncertaintyLib.inference.engine import Engine
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
@@ -21,7 +22,7 @@ from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
-from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
+from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream, most_probable
 from MedSegUncertaintyLib.volumes.geometry import Volume
 from MedSegUncertaintyLib.volumes.intensity import apply
 from MedSegUncertaintyLib.volumes.placement import Placement
@@ -58,11 +59,14 @@ def segment(
     box_geometry = volume.geometry.cropped(placement.box)
     samples, stream = SampleSet(box_geometry.shape_kji), StatisticsStream(box_geometry.voxel_volume_ml)
     outside = None if placement.inside_roi is None else torch.from_numpy(~placement.inside_roi)
+    # Probabilities, running sums and temporaries; the network's share comes on top and has its own ladder.
+    needed = 4 * 6 * model.classes * math.prod(box_geometry.shape_ijk)
+    home = device if needed < 0.5 * free_bytes(device) else torch.device("cpu")
     for on_model_grid in engine.sample(torch.from_numpy(image).unsqueeze(0), request.samples, noise):
-        probabilities = placement.soft_to_box(on_model_grid)
+        probabilities = placement.soft_to_box(on_model_grid.to(home))
         if outside is not None:
             _make_background(probabilities, outside)
-        labels = probabilities.argmax(dim=0).to(torch.uint8)
+        labels = most_probable(probabilities)
         stream.update(probabilities, labels)
         samples.append(labels.cpu().numpy())
     provenance = _provenance(engine, time.monotonic() - started, placement)

@@ -57,7 +57,7 @@ def blend(parts: Iterable[tuple[Slices, Mapping[str, Tensor]]], shape: tuple[int
             sums = {name: field.new_zeros((*field.shape[:2], *shape)) for name, field in fields.items()}
         weights[region] += importance
         for name, field in fields.items():
-            sums[name][(..., *region)].addcmul_(field, importance)
+            sums[name][(slice(None), slice(None), *region)].addcmul_(field, importance)
     if weights is None:
         raise ValueError("no tile was given")
     return {name: total.div_(weights) for name, total in sums.items()}

@@ -113,7 +113,9 @@ def random_change(rule: Augmentation, patch: list[int]) -> Any:
     appearance: list[Callable[..., Any]] = [
         transforms.RandGaussianSmoothd("image", smoothing, smoothing, smoothing, prob=0.2),
         transforms.RandBiasFieldd("image", coeff_range=(0.0, rule.bias_field), prob=0.3),
-        transforms.RandAdjustContrastd("image", prob=0.5, gamma=tuple(rule.contrast_gamma), retain_stats=True),
+        transforms.RandAdjustContrastd(
+            "image", prob=0.5, gamma=(rule.contrast_gamma[0], rule.contrast_gamma[1]), retain_stats=True
+        ),
         transforms.RandGaussianNoised("image", prob=0.3, std=rule.noise),
     ]
     plain = transforms.ToTensord(("image", "label"), track_meta=False)
@@ -123,5 +125,3 @@ def random_change(rule: Augmentation, patch: list[int]) -> Any:
 def seed_generator(generator: torch.Generator, *parts: int) -> torch.Generator:
     """Seed ``generator`` from several integers, so that each step has its own reproducible draws."""
     return generator.manual_seed(int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1))
-
-

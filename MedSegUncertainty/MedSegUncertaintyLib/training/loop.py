@@ -8,12 +8,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -23,7 +23,10 @@ from MedSegUncertaintyLib.evaluation.overlap import dice
 from MedSegUncertaintyLib.training.data import PatchDataset, seed_generator
 from MedSegUncertaintyLib.training.recipe import Optimization, Recipe
 
-Objective = Callable[[nn.Module, Tensor, Tensor, int, torch.Generator], dict[str, Tensor]]
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.models.registry import SamplerModule
+
+Objective = Callable[[Any, Tensor, Tensor, int, torch.Generator], dict[str, Tensor]]
 Case = tuple[np.ndarray, np.ndarray]
 
 CHECKPOINT = "checkpoint.pt"
@@ -44,7 +47,7 @@ class Trainer:
     """
 
     recipe: Recipe
-    model: nn.Module
+    model: SamplerModule
     objective: Objective
     structures: list[str]
     folder: Path
@@ -53,10 +56,12 @@ class Trainer:
     def __post_init__(self) -> None:
         rule = self.recipe.optimization
         self.fabric = Fabric(accelerator="auto", devices=1, precision=rule.precision)  # type: ignore[arg-type]
-        self.model.to(self.fabric.device)
+        # Channels last is about a fifth faster for small 3D batches on a CPU.
+        layout = torch.channels_last_3d if len(self.recipe.patch) == 3 else torch.channels_last
+        self.model.to(device=self.fabric.device).to(memory_format=layout)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=rule.learning_rate, weight_decay=rule.weight_decay)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(rule.average), use_buffers=True)
-        self.optimizer = self.fabric.setup_optimizers(optimizer)
+        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(optimizer))
         self.step = 0
 
     def fit(self, training: list[Case], validation: list[Case], report: Callable[[int], None]) -> None:
@@ -112,7 +117,7 @@ class Trainer:
 
     def _mean_prediction(self, image: Tensor) -> np.ndarray:
         multiple = self.model.size_multiple
-        padding = [part for size in reversed(image.shape) for part in (0, -size % int(multiple))]
+        padding = [part for size in reversed(image.shape) for part in (0, -size % multiple)]
         padded = functional.pad(image[None, None], padding)
         with self.fabric.autocast():
             mean = self.average.module(padded).mean

@@ -42,11 +42,13 @@ class SSNObjective:
         """
         distribution = model(image)
         batch, rank, classes, *spatial = distribution.factor.shape
-        scale = 0.0 if step < self.warmup else 1.0
-        options = {"generator": generator, "device": image.device}
-        w = scale * torch.randn(self.pairs, batch, rank, **options)
-        e = scale * torch.randn(self.pairs, batch, classes, *spatial, **options)
-        likelihood = ssn_loss(distribution, target, w, e) / target[0].numel()
+        warming = step < self.warmup
+        pairs = 1 if warming else self.pairs
+        w = torch.randn(pairs, batch, rank, generator=generator, device=image.device)
+        e = torch.randn(pairs, batch, classes, *spatial, generator=generator, device=image.device)
+        if warming:
+            w, e = w.zero_(), e.zero_()
+        likelihood = ssn_loss(distribution, target, w, e, antithetic=not warming) / target[0].numel()
         losses = {"negative_log_likelihood": likelihood, "loss": likelihood}
         if self.mean_dice_weight:
             losses["mean_dice_loss"] = soft_dice_loss(distribution.mean.float(), target)

@@ -1,0 +1,67 @@
+"""Counter-based noise: the published generator, normal, the same for every tile, independent across samples."""
+
+import numpy as np
+import pytest
+import torch
+from MedSegUncertaintyLib.inference.noise import NoiseSource, philox
+from MedSegUncertaintyLib.models.sampler import NoiseField
+from scipy import stats
+
+CPU = torch.device("cpu")
+FIELDS = {"w": NoiseField(10, "global"), "e": NoiseField(3, "voxel")}
+GRID = (slice(0, 24), slice(0, 20), slice(0, 28))
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [  # Known answers that come with the authors' Random123 library.
+        ((0,) * 4, (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_known_answers(counter: tuple, key: tuple, expected: tuple) -> None:
+    words = philox([torch.tensor([word]) for word in counter], key)
+    assert tuple(int(word) for word in words) == expected
+
+
+def test_noise_is_standard_normal() -> None:
+    noise = NoiseSource(seed=1).draw(FIELDS, range(8), GRID, CPU)
+    assert noise["w"].shape == (8, 10)
+    assert noise["e"].shape == (8, 3, 24, 20, 28)
+    values = noise["e"].flatten().double().numpy()
+    assert stats.kstest(values, "norm").pvalue > 0.01
+    assert abs(values.mean()) < 4 / np.sqrt(values.size)
+    assert stats.kurtosis(values) == pytest.approx(0.0, abs=0.05)
+
+
+def test_noise_is_independent_between_samples_channels_and_neighbors() -> None:
+    e = NoiseSource(seed=2).draw(FIELDS, range(4), GRID, CPU)["e"].double()
+    rows = e.flatten(0, 1).flatten(1).numpy()
+    limit = 5 / np.sqrt(rows.shape[1])
+    assert np.abs(np.corrcoef(rows) - np.eye(len(rows))).max() < limit
+    for axis in (-1, -2, -3):
+        first, second = e.narrow(axis, 0, e.shape[axis] - 1), e.narrow(axis, 1, e.shape[axis] - 1)
+        assert abs(float((first * second).mean())) < limit
+
+
+def test_overlapping_tiles_and_passes_agree_exactly() -> None:
+    source = NoiseSource(seed=3)
+    whole = source.draw(FIELDS, range(6), GRID, CPU)
+    region = (slice(5, 17), slice(2, 20), slice(10, 23))
+    tile = source.draw(FIELDS, [4], region, CPU)
+    assert torch.equal(tile["w"], whole["w"][4:5])
+    assert torch.equal(tile["e"], whole["e"][4:5][(..., *region)])
+
+
+def test_seed_changes_everything_and_scale_scales() -> None:
+    one, other = (NoiseSource(seed=seed).draw(FIELDS, [0], GRID, CPU) for seed in (4, 5))
+    assert not torch.isclose(one["e"], other["e"]).any(dim=0).all()
+    assert abs(float((one["e"] * other["e"]).mean())) < 0.03
+    half = NoiseSource(seed=4, scale=0.5).draw(FIELDS, [0], GRID, CPU)
+    assert torch.equal(half["e"], one["e"] * 0.5)
+    assert not NoiseSource(seed=4, scale=0.0).draw(FIELDS, [0], GRID, CPU)["w"].any()

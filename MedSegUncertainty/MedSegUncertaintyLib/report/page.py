@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.outputs.document import is_oblique
 from MedSegUncertaintyLib.report.drawing import HEAT_COLORS, LINE_STYLES, VARIANCE_RANGE
 from MedSegUncertaintyLib.report.pictures import Picture, make_pictures
 from MedSegUncertaintyLib.report.style import STYLE
@@ -129,11 +130,12 @@ def _volumes_at_a_glance(result: InferenceResult, document: Document) -> str:
 
 def _pictures(result: InferenceResult, document: Document, pictures: Sequence[Picture]) -> str:
     place = document["most_uncertain"]["place"]
+    tilted = " They are slices of the image's own voxel grid, which is tilted against the patient's axes."
     parts = [
         "<h2>Where the samples differ most</h2>",
         f"<p>Three slices through the place where the samples differ most: {_point(place['ras'])} mm "
         f"(voxel {', '.join(str(index) for index in place['ijk'])}). The patient's right is on the left of the "
-        "picture.</p>",
+        f"picture.{tilted if is_oblique(result.geometry) else ''}</p>",
         "<h3>Outlines</h3>",
         _outline_legend(result),
         f'<div class="pictures">{_figures(pictures, "outlines")}</div>',

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.outputs.document import is_oblique
 from MedSegUncertaintyLib.report.drawing import draw_slices
 from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.volumes.geometry import Volume
@@ -42,9 +41,8 @@ def make_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, int, 
 
 def drawn_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, int, int]) -> list[Picture]:
     """Outlines and variance on the slices of the input's own grid; needs nothing but the library."""
-    own = " of the image's own, tilted grid" if is_oblique(result.geometry) else ""
     return [
-        Picture(picture.kind, picture.svg, f"{picture.plane.capitalize()}, slice {picture.slice_name}{own}")
+        Picture(picture.kind, picture.svg, f"{picture.plane.capitalize()}, slice {picture.slice_name}")
         for picture in draw_slices(volume, result, ijk)
     ]
 

@@ -25,7 +25,7 @@ def shade(color: Color, index: int, count: int) -> Color:
     """The ``index``-th of ``count`` shades of a color, dark to light; the color itself if there is only one."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*color)
     if count > 1:
-        lightness = 0.35 + 0.4 * index / (count - 1)
+        lightness = 0.45 + 0.35 * index / (count - 1)
     return colorsys.hls_to_rgb(hue, lightness, saturation)
 
 

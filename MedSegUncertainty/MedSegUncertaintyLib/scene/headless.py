@@ -6,7 +6,6 @@ Inside Slicer nothing is started: the running application is used. Everything el
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import types
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import slicer
 import vtk
+
+from MedSegUncertaintyLib.scene.rendering import offscreenEnvironment
 
 MODULE_LOGICS = {
     "Colors": "vtkMRMLColorLogic",  # first: display nodes of all other modules need the default colors
@@ -56,7 +57,7 @@ def ensureApplication() -> Any:
     Sets ``slicer.app``, ``slicer.mrmlScene`` and ``slicer.modules`` when it starts one.
     """
     if getattr(slicer, "app", None) is None:
-        _chooseOffscreenWindows()
+        os.environ.update(offscreenEnvironment())
         slicer.app = HeadlessApplication()
         slicer.mrmlScene = slicer.app.mrmlScene()
         slicer.modules = slicer.app.modules
@@ -184,9 +185,3 @@ class _HierarchyKeeper:
         item = hierarchy.GetItemByDataNode(node)
         if item:
             hierarchy.RemoveItem(item, False, False)
-
-
-def _chooseOffscreenWindows() -> None:
-    """Without a display VTK would try X first and warn; EGL is what it takes then anyway."""
-    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")

@@ -19,8 +19,8 @@ from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 OUTER, MEDIAN, CORE = CONTOUR_LEVELS
-CONTOUR_TINTS = {OUTER: (WHITE, 0.55), MEDIAN: (WHITE, 0.0), CORE: (BLACK, 0.45)}
-CONTOUR_OPACITY_3D = {OUTER: 0.15, MEDIAN: 0.4, CORE: 1.0}
+CONTOUR_TINTS = {OUTER: (WHITE, 0.55), MEDIAN: (WHITE, 0.0), CORE: (BLACK, 0.35)}
+CONTOUR_OPACITY_3D = {OUTER: 0.2, MEDIAN: 0.4, CORE: 1.0}
 
 
 def maskImage(mask: np.ndarray, start_ijk: tuple[int, int, int], geometry: Geometry) -> slicer.vtkOrientedImageData:
@@ -82,7 +82,7 @@ def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> 
                 color = shade(structure.color, sample, count)
                 addSegment(node, image, sampleSegmentId(sample, structure), name, color, structure)
     _finish(node, volumeNode)
-    showOutlines(node.GetDisplayNode(), thickness=1, opacity=0.4)
+    showOutlines(node.GetDisplayNode(), thickness=1, opacity=0.6)
     node.GetDisplayNode().SetVisibility3D(False)
     return node
 

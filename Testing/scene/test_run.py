@@ -1,0 +1,47 @@
+"""From a volume node to its result in one call."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from MedSegUncertaintyLib.errors import CanceledError
+from MedSegUncertaintyLib.inference import run
+from MedSegUncertaintyLib.scene.run import segmentVolumeNode
+
+
+def test_a_volume_node_is_segmented_in_its_region_of_interest(scene, volume_node, blob_result, monkeypatch):
+    asked = []
+
+    def segment(volume, request):
+        asked.append((volume, request))
+        return dataclasses.replace(blob_result, geometry=volume.geometry)
+
+    monkeypatch.setattr(run, "segment", segment)
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    roi.SetCenter((1.0, 2.0, 3.0))
+    roi.SetSize((10.0, 20.0, 30.0))
+    nodes = segmentVolumeNode(volume_node, "two-blobs", samples=5, seed=7, roiNode=roi)
+    ((volume, request),) = asked
+    assert volume.name == "Two blobs"
+    assert (request.package, request.samples, request.seed) == ("two-blobs", 5, 7)
+    np.testing.assert_allclose(request.roi.center_ras, (1.0, 2.0, 3.0))
+    np.testing.assert_allclose(request.roi.size_mm, (10.0, 20.0, 30.0))
+    assert nodes.samples.GetSegmentation().GetNumberOfSegments() == 16
+
+
+def test_no_region_of_interest_means_the_whole_volume(volume_node, blob_result, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "segment", lambda volume, request: asked.append(request) or blob_result)
+    segmentVolumeNode(volume_node, "two-blobs")
+    assert asked[0].roi is None
+
+
+def test_a_run_that_was_canceled_leaves_the_scene_as_it_was(scene, volume_node, monkeypatch):
+    def segment(volume, request):
+        raise CanceledError
+
+    monkeypatch.setattr(run, "segment", segment)
+    before = scene.GetNumberOfNodes()
+    with pytest.raises(CanceledError):
+        segmentVolumeNode(volume_node, "two-blobs")
+    assert scene.GetNumberOfNodes() == before

@@ -45,7 +45,7 @@ def renderSlicePictures(
 
     Args:
         volumeNode: The segmented volume; its own window is used if one was set by hand.
-        nodes: Its result.
+        nodes: Its result, with maps of the variance.
         planes: "Axial", "Sagittal", "Coronal", each with a point (RAS, mm) that the slice goes through.
         size: Columns and rows of a picture.
 

@@ -28,6 +28,7 @@ from MedSegUncertaintyLib.volumes.intensity import apply
 from MedSegUncertaintyLib.volumes.placement import Placement
 
 
+@torch.inference_mode()
 def segment(
     volume: Volume,
     request: InferenceRequest,

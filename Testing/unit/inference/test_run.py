@@ -1,0 +1,156 @@
+"""From a volume to a result with a package of random weights: grid, region, seeds, devices, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from MedSegUncertaintyLib.errors import BadInputError, CanceledError
+from MedSegUncertaintyLib.inference.device import choose_device, why_not
+from MedSegUncertaintyLib.inference.progress import CancelToken
+from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.inference.run import segment
+from MedSegUncertaintyLib.models import registry
+from MedSegUncertaintyLib.packages.package import ModelPackage
+from MedSegUncertaintyLib.packages.weights import save_package
+from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
+
+ARGUMENTS = {
+    "backbone": {"name": "DynUNet", "widths": [4, 8, 8], "norm_name": "batch"},
+    "spatial_dims": 3,
+    "channels": 1,
+    "features": 4,
+    "classes": 3,
+    "rank": 4,
+}
+
+
+@pytest.fixture
+def package(package_folder: Path) -> ModelPackage:
+    """The test package with random weights of a tiny SSN."""
+    metadata = json.loads((package_folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata["medseg_uncertainty"]["arguments"] = ARGUMENTS
+    torch.manual_seed(0)
+    return save_package(package_folder, registry.build("ssn", ARGUMENTS), metadata, "# Card\n", "CC0\n")
+
+
+def change(package: ModelPackage, **own: object) -> None:
+    path = package.folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata["medseg_uncertainty"].update(own)
+    path.write_text(json.dumps(metadata), encoding="utf-8")
+
+
+def request(package: ModelPackage, **options: object) -> InferenceRequest:
+    return InferenceRequest(str(package.folder), **{"samples": 3, "device": "cpu", **options})
+
+
+def test_result_lies_on_the_input_grid(package: ModelPackage, blob_volume: Volume) -> None:
+    result = segment(blob_volume, request(package))
+    assert result.geometry.matches(blob_volume.geometry)
+    assert len(result.samples) == 3
+    assert result.samples[0].shape == blob_volume.array.shape
+    assert result.statistics.mean.shape == (2, *blob_volume.array.shape)
+    assert result.statistics.variance.max() > 0
+    for index, structure in enumerate(result.structures):
+        voxels = [(labels == structure.label).sum() for labels in result.samples]
+        np.testing.assert_allclose(
+            result.statistics.volumes_ml[:, index], np.array(voxels) * blob_volume.geometry.voxel_volume_ml
+        )
+
+
+def test_same_seed_same_samples_other_seed_others(package: ModelPackage, blob_volume: Volume) -> None:
+    first, again = (segment(blob_volume, request(package, seed=5)) for _ in range(2))
+    more = segment(blob_volume, request(package, seed=5, samples=5))
+    other = segment(blob_volume, request(package, seed=6))
+    for index in range(3):
+        np.testing.assert_array_equal(first.samples[index], again.samples[index])
+        np.testing.assert_array_equal(first.samples[index], more.samples[index])
+    assert (first.samples[0] != other.samples[0]).any()
+
+
+def test_temperature_zero_has_no_spread(package: ModelPackage, blob_volume: Volume) -> None:
+    result = segment(blob_volume, request(package, temperature=0.0))
+    assert not result.statistics.variance.any()
+    assert not result.statistics.mutual_information.any()
+    np.testing.assert_array_equal(result.samples[0], result.samples[2])
+    np.testing.assert_array_equal(result.samples[0], result.statistics.prediction)
+
+
+@pytest.mark.parametrize("spacing", [None, [1.5, 1.5, 1.5]])
+@pytest.mark.parametrize("flip", [False, True])
+def test_storage_order_of_the_voxels_does_not_matter(
+    package: ModelPackage, blob_volume: Volume, spacing: list[float] | None, flip: bool
+) -> None:
+    """The same anatomy stored with permuted and flipped axes gives the same mean at every place."""
+    change(package, grid={"spacing_mm": spacing, "orientation": "RAS"})
+    straight = segment(blob_volume, request(package, temperature=0.0))
+    array, matrix = blob_volume.array.transpose(1, 2, 0), blob_volume.geometry.ijk_to_ras[:, [2, 0, 1, 3]]
+    if flip:
+        array, matrix = array[::-1], matrix.copy()
+        matrix[:3, 3] += matrix[:3, 2] * (array.shape[0] - 1)
+        matrix[:3, 2] *= -1
+    turned = Volume(np.ascontiguousarray(array), Geometry(array.shape[::-1], matrix))
+    got = segment(turned, request(package, temperature=0.0)).statistics.mean
+    back = (got[:, ::-1] if flip else got).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(back, straight.statistics.mean, atol=1e-5)
+
+
+def test_region_of_interest_limits_the_output(package: ModelPackage, blob_volume: Volume) -> None:
+    change(package, roi={"required": True, "size_mm": [16, 16, 16], "where": "On the left blob."})
+    with pytest.raises(BadInputError, match=r"The model two-blobs needs a region of interest\. On the left blob\."):
+        segment(blob_volume, request(package))
+    center = blob_volume.geometry.to_ras(np.array([12.0, 18.0, 10.0]))
+    roi = RegionOfInterest(tuple(center), (16.0, 16.0, 16.0))
+    result = segment(blob_volume, request(package, roi=roi))
+    k, j, i = np.indices(blob_volume.array.shape)
+    places = blob_volume.geometry.to_ras(np.stack([i, j, k], axis=-1))
+    outside = (np.abs(places - center) > 8.0 + 1e-6).any(axis=-1)
+    for labels in result.samples:
+        assert not result.on_grid(labels)[outside].any()
+    assert not result.on_grid(result.statistics.mean[0])[outside].any()
+    assert result.statistics.mean.max() > 0
+
+
+def test_single_slice(package: ModelPackage) -> None:
+    array = np.random.default_rng(0).normal(100, 20, (1, 24, 32)).astype(np.float32)
+    volume = Volume(array, Geometry.from_parts((32, 24, 1), (0.5, 0.5, 5.0)))
+    assert segment(volume, request(package)).samples[0].shape == (1, 24, 32)
+
+
+def test_cancel(package: ModelPackage, blob_volume: Volume) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(CanceledError):
+        segment(blob_volume, request(package), cancel=token)
+
+
+def test_request_survives_json() -> None:
+    roi = RegionOfInterest((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    asked = InferenceRequest("some-package", samples=7, seed=3, roi=roi, temperature=0.5)
+    assert InferenceRequest.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"samples": 0}, "The number of samples must be between 1 and 1000, not 0."),
+        ({"seed": -1}, "The seed must be between 0 and 4294967295, not -1."),
+        ({"temperature": 11.0}, "The temperature must be between 0 and 10, not 11."),
+    ],
+)
+def test_bad_requests_are_one_sentence(options: dict, sentence: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        InferenceRequest("some-package", **options)
+    assert str(caught.value) == sentence
+
+
+def test_devices_are_tried_before_they_are_believed() -> None:
+    assert why_not(torch.device("cpu")) is None
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(BadInputError, match="The device 'tpu' is not known; use auto, cpu, cuda, cuda:N or mps"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(BadInputError, match=r"The device cuda:7 cannot be used \(.+\); choose auto or cpu\."):
+            choose_device("cuda:7")

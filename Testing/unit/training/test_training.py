@@ -1,0 +1,159 @@
+"""Training: recipes, reproducible patches, exact resume, and a package at the end."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.inference.progress import Progress
+from MedSegUncertaintyLib.packages.package import ModelPackage
+from MedSegUncertaintyLib.training.data import CaseFiles, PatchDataset, load_case, split_cases
+from MedSegUncertaintyLib.training.loop import learning_rate, read_log
+from MedSegUncertaintyLib.training.recipe import Recipe
+from MedSegUncertaintyLib.training.run import make_trainer, train
+from MedSegUncertaintyLib.volumes.geometry import Geometry
+from MedSegUncertaintyLib.volumes.intensity import IntensityRule
+from MedSegUncertaintyLib.volumes.placement import GridRule
+from MedSegUncertaintyLib.volumes.reading import write_volume
+
+
+def cases(recipe: Recipe, files: list[CaseFiles]) -> list[tuple[np.ndarray, np.ndarray]]:
+    grid, intensity = GridRule(**recipe.package["grid"]), IntensityRule.from_json(recipe.package["intensity"])
+    return [load_case(case, grid, intensity) for case in files]
+
+
+def test_every_nth_case_is_kept_for_validation(recipe: Recipe, box_data: Path) -> None:
+    training, validation = split_cases(box_data, recipe.data)
+    assert [case.image.name[:6] for case in validation] == ["case_0", "case_3"]
+    assert [case.image.name[:6] for case in training] == ["case_1", "case_2", "case_4", "case_5"]
+
+
+def test_patches_depend_on_seed_and_number_alone(recipe: Recipe, box_data: Path) -> None:
+    loaded = cases(recipe, split_cases(box_data, recipe.data)[0])
+    data = PatchDataset(loaded, recipe.patch, recipe.augmentation, seed=1)
+    again = PatchDataset(loaded, recipe.patch, recipe.augmentation, seed=1)
+    other = PatchDataset(loaded, recipe.patch, recipe.augmentation, seed=2)
+    forward = [data[n] for n in (0, 5, 9)]
+    backward = [again[n] for n in (9, 5, 0)][::-1]
+    for (image, label), (image_again, label_again) in zip(forward, backward, strict=True):
+        assert torch.equal(image, image_again)
+        assert torch.equal(label, label_again)
+        assert image.shape == (1, 16, 16, 16)
+        assert set(label.unique().tolist()) <= {0, 1, 2}
+    assert not torch.equal(forward[0][0], other[0][0])
+
+
+def test_image_and_label_move_together(recipe: Recipe, box_data: Path) -> None:
+    loaded = cases(recipe, split_cases(box_data, recipe.data)[0])
+    data = PatchDataset(loaded, recipe.patch, recipe.augmentation, seed=3)
+    inside, outside = [], []
+    for number in range(12):
+        image, label = data[number]
+        inside.append(image[0][label == 1].mean())
+        outside.append(image[0][label == 0].mean())
+    assert torch.stack(inside).mean() > torch.stack(outside).mean() + 1.0
+
+
+def test_resumed_training_gives_the_same_losses_and_weights(recipe: Recipe, box_data: Path, tmp_path: Path) -> None:
+    training, validation = (cases(recipe, files) for files in split_cases(box_data, recipe.data))
+    whole, first = (make_trainer(recipe, tmp_path / name) for name in ("whole", "parts"))
+    for trainer in (whole, first):
+        trainer.folder.mkdir()
+    whole.fit(training, validation, lambda step: None)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int) -> None:
+        if step == 5:  # after the checkpoint of step 3, so steps 4 and 5 are lost and done again
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        first.fit(training, validation, kill)
+    resumed = make_trainer(recipe, tmp_path / "parts")
+    resumed.resume()
+    assert resumed.step == 3
+    resumed.fit(training, validation, lambda step: None)
+
+    assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
+    assert [row["step"] for row in read_log(tmp_path / "whole")] == [3, 6]
+    for name, tensor in whole.average.state_dict().items():
+        assert torch.equal(tensor, resumed.average.state_dict()[name]), name
+
+
+def test_training_learns_and_writes_a_package(recipe_path: Path, box_data: Path, tmp_path: Path) -> None:
+    text = recipe_path.read_text(encoding="utf-8").replace("steps = 6\n", "steps = 60\n")
+    text = text.replace("validate_every = 3", "validate_every = 20").replace(
+        "learning_rate = 1e-3", "learning_rate = 1e-2"
+    )
+    text = text.replace("average = 0.998", "average = 0.9")
+    recipe_path.write_text(text, encoding="utf-8")
+    seen: list[Progress] = []
+    package = train(recipe_path, box_data, tmp_path / "out", progress=seen.append)
+    rows = read_log(tmp_path / "out")
+    assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
+    assert rows[-1]["dice Anterior hippocampus"] > 0.6
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
+    assert {event.stage for event in seen} >= {"read cases", "train", "validate"}
+
+    again = ModelPackage.from_folder(tmp_path / "out" / "ssn-hippocampus-mr")
+    assert again.evaluation == package.evaluation
+    assert again.evaluation["cases"] == 2
+    assert again.training_data.cases == 4
+    figures = again.evaluation["structures"]["Anterior hippocampus"]
+    assert figures["dice_of_mean_prediction"]["mean"] == pytest.approx(rows[-1]["dice Anterior hippocampus"], abs=0.1)
+    assert f"{figures['dice_of_mean_prediction']['mean']:.3f}" in again.card
+    json.dumps(again.metadata)
+
+
+def test_resume_without_a_checkpoint_is_one_sentence(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="There is no checkpoint to resume in"):
+        make_trainer(recipe, tmp_path).resume()
+
+
+def test_resume_refuses_another_network(recipe: Recipe, recipe_path: Path, tmp_path: Path) -> None:
+    make_trainer(recipe, tmp_path).save()
+    wider = recipe_path.read_text(encoding="utf-8").replace("widths = [4, 8, 8, 8]", "widths = [4, 8, 8, 16]")
+    recipe_path.write_text(wider, encoding="utf-8")
+    with pytest.raises(BadInputError, match="belongs to another network"):
+        make_trainer(Recipe.from_file(recipe_path), tmp_path).resume()
+
+
+def test_learning_rate_rises_then_falls(recipe: Recipe) -> None:
+    rule = recipe.optimization
+    rates = [learning_rate(rule, step) for step in range(rule.steps)]
+    assert rates[0] == rule.learning_rate
+    assert all(first > second for first, second in pairwise(rates[1:]))
+    assert rates[-1] < 0.2 * rule.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("seed = 2020", "seed ="), "is not valid TOML"),
+        (("seed = 2020", "sead = 2020"), "unexpected keyword argument 'sead'"),
+        (("noise = 0.1\n", ""), "missing 1 required positional argument: 'noise'"),
+    ],
+)
+def test_bad_recipes_are_one_sentence(recipe_path: Path, change: tuple[str, str], sentence: str) -> None:
+    recipe_path.write_text(recipe_path.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
+    with pytest.raises(BadInputError, match=sentence):
+        Recipe.from_file(recipe_path)
+
+
+def test_bad_data_is_one_sentence(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"There are no \.nii\.gz images in"):
+        split_cases(tmp_path, recipe.data)
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    array = np.arange(60.0, dtype=np.float32).reshape(3, 4, 5)
+    write_volume(tmp_path / "images" / "a.nii.gz", array, Geometry.from_parts((5, 4, 3), (1.0, 1.0, 1.0)))
+    with pytest.raises(BadInputError, match=r"1 images have no label map in .*, first a\.nii\.gz"):
+        split_cases(tmp_path, recipe.data)
+    shifted = Geometry.from_parts((5, 4, 3), (1.0, 1.0, 1.0), (9.0, 0.0, 0.0))
+    write_volume(tmp_path / "labels" / "a.nii.gz", (array > 5).astype(np.uint8), shifted)
+    with pytest.raises(BadInputError, match=r"a\.nii\.gz does not lie on the grid of its image"):
+        cases(recipe, split_cases(tmp_path, recipe.data)[1])

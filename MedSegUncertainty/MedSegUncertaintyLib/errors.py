@@ -1,4 +1,4 @@
-"""Errors that reach the user: one sentence that says what is wrong and what to do, and the exit code that goes with it."""
+"""Errors that reach the user: one sentence that says what is wrong and what to do, and its exit code."""
 
 
 class MedSegError(Exception):

@@ -5,12 +5,12 @@ import pytest
 import slicer
 import vtk
 from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.outputs.appearance import contour_id, sample_id
 from MedSegUncertaintyLib.scene import nodes as nodes_module
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS
 from MedSegUncertaintyLib.scene.nodes import addResult, removeResult
-from MedSegUncertaintyLib.scene.segmentations import contourSegmentId, sampleSegmentId
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
 
@@ -36,7 +36,7 @@ def volume_on(geometry):
 def samples_match(nodes, volume_node, result):
     for sample, labels in enumerate(result.samples):
         for structure in result.structures:
-            segment = sampleSegmentId(sample, structure)
+            segment = sample_id(sample, structure)
             found = slicer.util.arrayFromSegmentBinaryLabelmap(nodes.samples, segment, volume_node)
             wanted = result.on_grid(labels == structure.label)
             np.testing.assert_array_equal(np.zeros_like(wanted) if found is None else found, wanted, err_msg=segment)
@@ -46,7 +46,7 @@ def contours_match(nodes, volume_node, result):
     for index, structure in enumerate(result.structures):
         for level in CONTOUR_LEVELS:
             found = slicer.util.arrayFromSegmentBinaryLabelmap(
-                nodes.contours, contourSegmentId(structure, level), volume_node
+                nodes.contours, contour_id(structure, level), volume_node
             )
             wanted = result.on_grid(result.contour(index, level))
             np.testing.assert_array_equal(np.zeros_like(wanted) if found is None else found, wanted)

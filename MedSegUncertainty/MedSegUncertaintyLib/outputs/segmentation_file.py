@@ -7,7 +7,6 @@ independent of the number of samples.
 
 from __future__ import annotations
 
-import colorsys
 import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,21 @@ import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.models.structures import Structure
+from MedSegUncertaintyLib.outputs.appearance import (
+    Color,
+    contour_color,
+    contour_id,
+    contour_name,
+    sample_color,
+    sample_id,
+    sample_name,
+)
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.uncertainty.samples import bounding_slices
 from MedSegUncertaintyLib.volumes.geometry import LPS_TO_RAS, Box, Geometry
 
 SLAB_BYTES = 128 * 2**20
 """Voxels gathered at a time; every slab unpacks each layer once more, so a small number costs time."""
-
-Color = tuple[float, float, float]
 
 EMPTY_EXTENT = "0 -1 0 -1 0 -1"
 
@@ -64,11 +70,11 @@ def write_samples(path: Path, result: InferenceResult) -> None:
     count = len(result.samples)
     segments = [
         Segment(
-            identifier=f"sample_{index + 1:02d}_{structure.slug}",
-            name=f"Sample {index + 1}: {structure.name}",
+            identifier=sample_id(index, structure),
+            name=sample_name(index, structure),
             structure=structure,
             layer=index,
-            color=_shade(structure.color, index, count),
+            color=sample_color(index, count, structure),
         )
         for index in range(count)
         for structure in result.structures
@@ -81,20 +87,22 @@ def write_contours(path: Path, result: InferenceResult) -> None:
 
     Every region has a layer of its own, because the outer regions of neighboring structures overlap.
     """
-    regions = [(index, level) for level in CONTOUR_LEVELS for index in range(len(result.structures))]
+    regions = [
+        (index, structure, level) for level in CONTOUR_LEVELS for index, structure in enumerate(result.structures)
+    ]
     layers = [
-        np.where(result.contour(index, level), np.uint8(result.structures[index].label), np.uint8(0))
-        for index, level in regions
+        np.where(result.contour(index, level), np.uint8(structure.label), np.uint8(0))
+        for index, structure, level in regions
     ]
     segments = [
         Segment(
-            identifier=f"{result.structures[index].slug}_{round(100 * level):02d}",
-            name=f"{result.structures[index].name}: {100 * level:.0f} % of samples",
-            structure=result.structures[index],
+            identifier=contour_id(structure, level),
+            name=contour_name(structure, level),
+            structure=structure,
             layer=layer,
-            color=_tint(result.structures[index].color, level),
+            color=contour_color(structure, level),
         )
-        for layer, (index, level) in enumerate(regions)
+        for layer, (_, structure, level) in enumerate(regions)
     ]
     write_segmentation(path, layers, segments, result.geometry, result.box)
 
@@ -119,19 +127,6 @@ def write_segmentation(path: Path, layers: Layers, segments: Sequence[Segment], 
         with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream:
             for slab in _slabs(layers, crop):
                 _write_array(stream, slab)
-
-
-def _shade(color: Color, index: int, count: int) -> Color:
-    """The ``index``-th of ``count`` shades of a color, dark to light; the color itself if there is only one."""
-    hue, _, saturation = colorsys.rgb_to_hls(*color)
-    return colorsys.hls_to_rgb(hue, 0.35 + 0.4 * index / (count - 1), saturation) if count > 1 else color
-
-
-def _tint(color: Color, level: float) -> Color:
-    """Lighter for the outer region, darker for the core."""
-    target, share = (1.0, 1.1 * (0.5 - level)) if level < 0.5 else (0.0, level - 0.5)
-    red, green, blue = ((1 - share) * part + share * target for part in color)
-    return (red, green, blue)
 
 
 def _union(crops: Sequence[tuple[slice, ...]]) -> tuple[slice, slice, slice]:

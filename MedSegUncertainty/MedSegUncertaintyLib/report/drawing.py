@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.outputs.appearance import palette_colors
 from MedSegUncertaintyLib.report.outlines import outlines
 from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.report.slices import SliceView, orthogonal_views, shown_box
@@ -18,13 +19,9 @@ from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS, contour_ma
 from MedSegUncertaintyLib.volumes.geometry import Box, Volume
 
 VARIANCE_RANGE = (0.0, 0.25)
+HEAT_PALETTE = "inferno"
 HIDDEN_BELOW = 0.01
 """Variance below which the heat map shows the bare image."""
-
-# The scene's colors: matplotlib's "inferno" (CC0) without its dark start, which looks like a shadow on a gray image.
-HEAT_COLORS = np.array(
-    [(66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], dtype=np.float64
-)
 
 LINE_STYLES = {0.05: 'stroke-width="1.2" stroke-dasharray="3 3"', 0.50: 'stroke-width="2.4"', 0.95: 'stroke-width="1"'}
 SCALE_BAR_MM = 10.0
@@ -67,10 +64,8 @@ def gray_window(voxels: np.ndarray) -> tuple[float, float]:
 def heat_pixels(variance: np.ndarray) -> np.ndarray:
     """RGBA colors, uint8, of variances on the fixed scale from 0 to 0.25."""
     share = np.clip(variance / VARIANCE_RANGE[1], 0.0, 1.0)
-    steps = np.linspace(0.0, 1.0, len(HEAT_COLORS))
     pixels = np.empty((*variance.shape, 4), dtype=np.uint8)
-    for channel in range(3):
-        pixels[..., channel] = np.interp(share, steps, HEAT_COLORS[:, channel])
+    pixels[..., :3] = np.rint(255 * palette_colors(HEAT_PALETTE, share))
     # Low values let the image through; a large variance is worth covering it.
     pixels[..., 3] = np.where(variance < HIDDEN_BELOW, 0, 130 + 90 * share)
     return pixels

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.outputs.appearance import PALETTES
 from MedSegUncertaintyLib.outputs.document import is_oblique
-from MedSegUncertaintyLib.report.drawing import HEAT_COLORS, LINE_STYLES, VARIANCE_RANGE
+from MedSegUncertaintyLib.report.drawing import HEAT_PALETTE, LINE_STYLES, VARIANCE_RANGE
 from MedSegUncertaintyLib.report.pictures import Picture, make_pictures
 from MedSegUncertaintyLib.report.style import STYLE
 from MedSegUncertaintyLib.report.volume_plot import volume_plot
@@ -177,7 +178,7 @@ def _structure_keys(result: InferenceResult) -> str:
 
 
 def _variance_legend() -> str:
-    colors = ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in HEAT_COLORS)
+    colors = ", ".join(f"#{color}" for color in PALETTES[HEAT_PALETTE])
     return (
         f'<div class="legend"><span>0 (samples agree)<span class="ramp" style="background:linear-gradient(90deg, '
         f'{colors})"></span>{VARIANCE_RANGE[1]:g} (half say yes, half say no)</span>'

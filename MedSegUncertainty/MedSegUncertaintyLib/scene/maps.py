@@ -27,7 +27,7 @@ class MapKind:
     Attributes:
         title: Shown to the user.
         unit: Unit of the values, empty for plain numbers.
-        palette: Name of its colors in ``colors.PALETTES``.
+        palette: Name of its colors in ``appearance.PALETTES``.
         values: The map from the statistics: (N, K, J, I) with one map per structure, or (K, J, I).
         maximum: Upper end of the scale from the number of classes (background included); the lower end is 0.
     """
@@ -49,6 +49,7 @@ MAP_KINDS: dict[str, MapKind] = {
     "standard_deviation": MapKind(
         "Standard deviation", "", "inferno", lambda s: np.sqrt(s.variance), lambda classes: 0.5
     ),
+    "agreement": MapKind("Agreement of the samples", "", "viridis", lambda s: s.agreement, lambda classes: 1.0),
     "entropy": MapKind("Entropy", "bit", "inferno", lambda s: s.entropy, math.log2),
     "mutual_information": MapKind("Mutual information", "bit", "inferno", lambda s: s.mutual_information, math.log2),
 }

@@ -10,16 +10,22 @@ from vtk.util import numpy_support
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.models.structures import Structure
-from MedSegUncertaintyLib.scene.colors import Color, mixed, shade
+from MedSegUncertaintyLib.outputs.appearance import (
+    Color,
+    contour_color,
+    contour_id,
+    contour_name,
+    sample_color,
+    sample_id,
+    sample_name,
+)
 from MedSegUncertaintyLib.scene.folder import NodeFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.uncertainty.samples import bounding_slices
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
-WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 OUTER, MEDIAN, CORE = CONTOUR_LEVELS
-CONTOUR_TINTS = {OUTER: (WHITE, 0.55), MEDIAN: (WHITE, 0.0), CORE: (BLACK, 0.35)}
 CONTOUR_OPACITY_3D = {OUTER: 0.2, MEDIAN: 0.4, CORE: 1.0}
 
 
@@ -60,16 +66,6 @@ def addSegment(
     segment.SetTag(segment.GetTerminologyEntryTagName(), structure.terminology_entry())
 
 
-def sampleSegmentId(sample: int, structure: Structure) -> str:
-    """Identifier of a sample's segment; samples count from 0 here and from 1 in what users see."""
-    return f"sample_{sample + 1:02d}_{structure.slug}"
-
-
-def contourSegmentId(structure: Structure, level: float) -> str:
-    """Identifier of a contour's segment."""
-    return f"{structure.slug}_{round(100 * level):02d}"
-
-
 def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Any:
     """All samples in one segmentation: a segment per sample and structure, thin faint outlines."""
     node = folder.add("vtkMRMLSegmentationNode", "Samples", "samples")
@@ -78,9 +74,8 @@ def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> 
         for sample, labels in enumerate(result.samples):
             for structure in result.structures:
                 image = maskImage(labels == structure.label, result.box.start_ijk, geometry)
-                name = f"Sample {sample + 1}: {structure.name}"
-                color = shade(structure.color, sample, count)
-                addSegment(node, image, sampleSegmentId(sample, structure), name, color, structure)
+                name, color = sample_name(sample, structure), sample_color(sample, count, structure)
+                addSegment(node, image, sample_id(sample, structure), name, color, structure)
     _finish(node, volumeNode)
     showOutlines(node.GetDisplayNode(), thickness=1, opacity=0.6)
     node.GetDisplayNode().SetVisibility3D(False)
@@ -95,14 +90,13 @@ def addContours(folder: NodeFolder, result: InferenceResult, volumeNode: Any) ->
         for index, structure in enumerate(result.structures):
             for level in reversed(CONTOUR_LEVELS):
                 image = maskImage(result.contour(index, level), result.box.start_ijk, geometry)
-                name = f"{structure.name}: {level:.0%} of samples".replace("%", " %")
-                color = mixed(structure.color, *CONTOUR_TINTS[level])
-                addSegment(node, image, contourSegmentId(structure, level), name, color, structure)
+                name, color = contour_name(structure, level), contour_color(structure, level)
+                addSegment(node, image, contour_id(structure, level), name, color, structure)
     _finish(node, volumeNode)
     showOutlines(node.GetDisplayNode(), thickness=2, opacity=1.0)
     for structure in result.structures:
         for level, opacity in CONTOUR_OPACITY_3D.items():
-            node.GetDisplayNode().SetSegmentOpacity3D(contourSegmentId(structure, level), opacity)
+            node.GetDisplayNode().SetSegmentOpacity3D(contour_id(structure, level), opacity)
     return node
 
 

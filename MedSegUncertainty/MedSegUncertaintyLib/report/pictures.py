@@ -16,12 +16,15 @@ from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 
+_VIEWS = {"image": "image", "outlines": "samples and contours", "heat": "variance"}
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture in the report.
 
     Attributes:
-        kind: "outlines" or "variance" of a slice drawn here, "scene" for a view of Slicer.
+        kind: "outlines" or "variance" of a slice drawn here, "scene" or "surfaces" for a slice or 3D view of Slicer.
         element: HTML element.
         caption: Plain text.
     """
@@ -55,11 +58,9 @@ def rendered_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, i
     with _result_in_scene(volume, result) as (volume_node, nodes):
         slices = renderSlicePictures(volume_node, nodes, dict.fromkeys(PLANES, ras))
         surfaces = render3DPicture(nodes)
-    views = [(f"{plane} view", slices["outlines", plane]) for plane in sorted(PLANES)]
-    return [
-        Picture("scene", f'<img alt="{name}" src="{png_uri(pixels)}">', name)
-        for name, pixels in [*views, ("3D view of the outer, median and core region", surfaces)]
-    ]
+    views = [(f"{plane}, {name}", slices[kind, plane]) for plane in sorted(PLANES) for kind, name in _VIEWS.items()]
+    named = [("scene", *view) for view in views] + [("surfaces", "The outer, median and core region in 3D", surfaces)]
+    return [Picture(kind, f'<img alt="{name}" src="{png_uri(pixels)}">', name) for kind, name, pixels in named]
 
 
 def can_render() -> bool:

@@ -138,7 +138,7 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
     drawn = drawn_pictures(blob_volume, blob_result, (12, 18, 10))
     pictures = make_pictures(blob_volume, blob_result, (12, 18, 10))
     assert pictures[: len(drawn)] == drawn
-    assert [picture.kind for picture in pictures[len(drawn) :]] == ["scene"] * 4
+    assert [picture.kind for picture in pictures[len(drawn) :]] == ["scene"] * 9 + ["surfaces"]
     left_behind = [
         slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in ("Volume", "Segmentation")
     ]

@@ -147,7 +147,7 @@ def _pictures(result: InferenceResult, document: Document, pictures: Sequence[Pi
     if views := _figures(pictures, "scene"):
         parts.append(
             "<h3>The same place in 3D Slicer</h3>\n<p>Light, plain and dark outlines: what at least 5, 50 and 95 % of "
-            "the samples label. Thin faint outlines: the single samples. The color scale of the variance is fixed.</p>\n"
+            "the samples label. Thin faint outlines: the single samples. The colors of the variance are fixed.</p>\n"
             f'<div class="pictures">{views}</div>\n<div class="pictures two">{_figures(pictures, "surfaces")}</div>'
         )
     return "\n".join(parts)

@@ -15,7 +15,6 @@ from MedSegUncertaintyLib.report.drawing import draw_slices
 from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
-
 _VIEWS = {"image": "image", "outlines": "samples and contours", "heat": "variance"}
 
 

@@ -147,7 +147,7 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
     reader = Reader(page)
     assert "The same place in 3D Slicer" in reader.text
     sources = [value for tag, name, value in reader.attributes if (tag, name) == ("img", "src")]
-    assert len(sources) == 4
+    assert len(sources) == 10
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 

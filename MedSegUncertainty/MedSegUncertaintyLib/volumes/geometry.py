@@ -1,4 +1,4 @@
-"""Voxel grids in patient space.
+"""Voxel grids in patient space, and images on them.
 
 Conventions used everywhere below ``scene``: world coordinates are RAS in mm; voxel indices are IJK (I fastest);
 arrays are indexed ``[k, j, i]``, the order of SimpleITK and of ``slicer.util.arrayFromVolume``.
@@ -14,6 +14,17 @@ import numpy as np
 from MedSegUncertaintyLib.errors import BadInputError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_LETTERS = ("RL", "AP", "SI")
+
+
+def direction_letter(axis: int, positive: bool) -> str:
+    """The side of the patient to which an axis of RAS points: R or L, A or P, S or I.
+
+    Args:
+        axis: 0, 1 or 2.
+        positive: Whether along the axis or against it.
+    """
+    return _LETTERS[axis][0 if positive else 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +169,44 @@ class Volume:
             raise ValueError(f"array {self.array.shape} does not fit the grid {self.geometry.shape_kji}")
 
 
+def check_voxels(array: np.ndarray, name: str) -> None:
+    """Make sure that an image can be segmented: every voxel is finite, and not all have one value.
+
+    Args:
+        array: At least one voxel, any shape and real type.
+        name: What the user calls the image.
+
+    Raises:
+        BadInputError: One sentence with the name.
+    """
+    check_finite(array, name)
+    if array.min() == array.max():
+        raise BadInputError(
+            f"All voxels of '{name}' have the value {float(array.flat[0]):g}; choose an image with contrast."
+        )
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    """Make sure that no voxel is NaN or infinite.
+
+    Raises:
+        BadInputError: One sentence with the name and the number of such voxels.
+    """
+    # Either value is NaN or infinite if any voxel is; nothing of the image's size is needed to know that.
+    if not np.isfinite(array.min()) or not np.isfinite(array.max()):
+        refuse_not_finite(int(np.count_nonzero(~np.isfinite(array))), array.size, name)
+
+
+def refuse_not_finite(bad: int, total: int, name: str) -> None:
+    """Refuse an image of which ``bad`` voxels were counted as NaN or infinite.
+
+    Raises:
+        BadInputError: There are such voxels.
+    """
+    if bad:
+        raise BadInputError(f"{bad} of {total} voxels of '{name}' are NaN or infinite; replace them first.")
+
+
 @dataclass(frozen=True)
 class RegionOfInterest:
     """Axis-aligned box in RAS, mm."""
@@ -170,6 +219,16 @@ class RegionOfInterest:
         """Its eight corners, (8, 3)."""
         signs = np.array(np.meshgrid(*[(-0.5, 0.5)] * 3)).reshape(3, -1).T
         return np.asarray(self.center_ras) + signs * np.asarray(self.size_mm)
+
+    def holds(self, geometry: Geometry) -> np.ndarray:
+        """Which voxel centers of a grid lie inside, bool (K, J, I); the faces, up to rounding, belong to the box."""
+        rounding = 1e-4 * geometry.spacing.min()
+        inside = np.ones(geometry.shape_kji, dtype=bool)
+        i, j, k = np.ogrid[tuple(slice(size) for size in geometry.shape_ijk)]
+        for row, center, size in zip(geometry.ijk_to_ras[:3], self.center_ras, self.size_mm, strict=True):
+            distance = (row[3] - center + row[0] * i + row[1] * j + row[2] * k).T
+            inside &= np.abs(distance) <= size / 2 + rounding
+        return inside
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -1,4 +1,4 @@
-"""How intensities are mapped before the network: always over the whole volume, never per slice."""
+"""How intensities are mapped: before the network over the whole volume, never per slice; and to gray for pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from MedSegUncertaintyLib.errors import BadInputError
+
+SOFT_TISSUE_HU = (-160.0, 240.0)
 
 _KINDS = {"window": True, "percentiles": True, "zscore": False, "zscore_brats": False}
 """Every kind of rule, and whether it takes the numbers low and high."""
@@ -67,13 +69,12 @@ class IntensityRule:
         return cls(data["kind"], data.get("low"), data.get("high"))
 
 
-def apply(array: np.ndarray, rule: IntensityRule, mask: np.ndarray | None = None) -> np.ndarray:
+def apply(array: np.ndarray, rule: IntensityRule) -> np.ndarray:
     """Map the intensities of a whole volume.
 
     Args:
         array: Any shape and real type, finite.
         rule: What to do.
-        mask: bool, the same shape; the brain, for "zscore_brats" only (default: the positive voxels).
 
     Returns:
         float32, the same shape.
@@ -82,7 +83,7 @@ def apply(array: np.ndarray, rule: IntensityRule, mask: np.ndarray | None = None
         BadInputError: The volume has no positive voxels, or they all have one value.
     """
     if rule.kind == "zscore_brats":
-        return zscore_brats(array, mask).astype(np.float32)
+        return zscore_brats(array).astype(np.float32)
     if rule.kind == "window":
         low, high = rule.bounds
     else:
@@ -119,6 +120,19 @@ def zscore_brats(channel: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
             "The image has no spread of brain intensities above its mean; remove outliers from it first."
         )
     return (values - typical.mean()) / typical.std()
+
+
+def gray_window(voxels: np.ndarray, modality: str | None = None) -> tuple[float, float]:
+    """Values that a picture shows as black and white.
+
+    Args:
+        voxels: Those that the picture shows, any shape.
+        modality: "CT" for the soft-tissue window, -160 to 240 HU; otherwise it is all but the rarest values.
+    """
+    if modality == "CT":
+        return SOFT_TISSUE_HU
+    low, high = np.percentile(voxels, (0.5, 99.5))
+    return float(low), float(max(high, low + 1e-6))
 
 
 def _percentiles(array: np.ndarray, region: np.ndarray, low: float, high: float) -> tuple[float, float]:

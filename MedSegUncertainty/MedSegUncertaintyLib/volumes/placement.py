@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, RegionOfInterest, Volume
+from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, RegionOfInterest, Volume, direction_letter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LETTERS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+_LETTERS = {direction_letter(axis, sign > 0): (axis, sign) for axis in range(3) for sign in (1, -1)}
 _SAME_SPACING = 1e-3
 _MOST_VOXELS = 2e9
 
@@ -115,7 +115,7 @@ class Placement:
         """
         if self.roi is None:
             return None
-        inside = _centers_inside(self.input.cropped(self.box), self.roi)
+        inside = self.roi.holds(self.input.cropped(self.box))
         return None if inside.all() else inside
 
     @cached_property
@@ -194,12 +194,6 @@ class Placement:
             target.copy_(field)
         return result.reshape(*fields.shape[:-3], *shape)
 
-    def box_to_input(self, array: np.ndarray, background: float = 0) -> np.ndarray:
-        """Put an array on the box (k, j, i) into the whole input grid (K, J, I), ``background`` elsewhere."""
-        whole = np.full(self.input.shape_kji, background, dtype=array.dtype)
-        whole[self.box.slices_kji] = array
-        return whole
-
 
 def _box_of(geometry: Geometry, roi: RegionOfInterest) -> Box:
     """Smallest box of voxels that holds every voxel whose center lies in the region of interest."""
@@ -210,7 +204,7 @@ def _box_of(geometry: Geometry, roi: RegionOfInterest) -> Box:
     stop = np.clip(np.ceil(corners.max(axis=0)) + 1, start, geometry.shape_ijk).astype(int)
     inside = np.zeros((0, 0, 0), dtype=bool)
     if (stop > start).all():
-        inside = _centers_inside(geometry.cropped(Box(tuple(start.tolist()), tuple(stop.tolist()))), roi)
+        inside = roi.holds(geometry.cropped(Box(tuple(start.tolist()), tuple(stop.tolist()))))
     if not inside.any():
         edges = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in geometry.shape_ijk])).reshape(3, -1).T
         raise BadInputError(
@@ -229,17 +223,6 @@ def _extent(points_ras: np.ndarray) -> str:
     return (
         ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in zip("RAS", lows, highs, strict=True)) + " mm"
     )
-
-
-def _centers_inside(geometry: Geometry, roi: RegionOfInterest) -> np.ndarray:
-    """Which voxel centers lie in the region of interest, bool (K, J, I); its faces, up to rounding, belong to it."""
-    rounding = 1e-4 * geometry.spacing.min()
-    inside = np.ones(geometry.shape_kji, dtype=bool)
-    i, j, k = np.ogrid[tuple(slice(size) for size in geometry.shape_ijk)]
-    for row, center, size in zip(geometry.ijk_to_ras[:3], roi.center_ras, roi.size_mm, strict=True):
-        distance = (row[3] - center + row[0] * i + row[1] * j + row[2] * k).T
-        inside &= np.abs(distance) <= size / 2 + rounding
-    return inside
 
 
 def _model_grid(geometry: Geometry, box: Box, rule: GridRule) -> Geometry:

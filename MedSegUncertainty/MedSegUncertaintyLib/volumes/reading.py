@@ -22,7 +22,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.volumes.geometry import LPS_TO_RAS, Geometry, Volume
+from MedSegUncertaintyLib.volumes.geometry import (
+    LPS_TO_RAS,
+    Geometry,
+    Volume,
+    check_finite,
+    check_voxels,
+    refuse_not_finite,
+)
 
 _READABLE = "NIfTI-1 (.nii, .nii.gz), NRRD, MHA/MHD or a DICOM folder"
 _GDCM, _NIFTI, _NRRD, _META = "GDCMImageIO", "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
@@ -43,10 +50,7 @@ def read_volume(path: str | Path) -> Volume:
         BadInputError: One sentence that says what is wrong with the file or folder and what to do.
     """
     volume = _read(Path(path))
-    if volume.array.min() == volume.array.max():
-        raise BadInputError(
-            f"All voxels of '{Path(path).name}' have the value {volume.array.flat[0]:g}; choose an image with contrast."
-        )
+    check_voxels(volume.array, Path(path).name)
     return volume
 
 
@@ -57,6 +61,7 @@ def read_labels(path: str | Path) -> Volume:
         BadInputError: As in :func:`read_volume`, or a label is not a whole number.
     """
     volume = _read(Path(path))
+    check_finite(volume.array, Path(path).name)
     labels = volume.array.astype(np.int64)
     if not np.array_equal(labels, volume.array):
         raise BadInputError(
@@ -106,9 +111,7 @@ def _read(path: Path) -> Volume:
     if not path.exists():
         raise BadInputError(f"'{path}' does not exist; check the path.")
     with _itk_warnings_off():
-        volume = _read_dicom(_series_files(path), path.name) if path.is_dir() else _read_file(path)
-    _refuse_not_finite(int(np.count_nonzero(~np.isfinite(volume.array))), volume.array.size, path.name)
-    return volume
+        return _read_dicom(_series_files(path), path.name) if path.is_dir() else _read_file(path)
 
 
 @contextmanager
@@ -126,11 +129,6 @@ def _reason(error: RuntimeError) -> str:
     """The last line of an ITK error, without the names and addresses of the objects that raised it."""
     line = str(error).strip().splitlines()[-1]
     return re.sub(r"(ITK ERROR|sitk::ERROR|Reason|\w+\(0x[0-9a-f]+\)|\[nrrd\] \w+): *", "", line).strip(" .")
-
-
-def _refuse_not_finite(bad: int, total: int, name: str) -> None:
-    if bad:
-        raise BadInputError(f"{bad} of {total} voxels of '{name}' are NaN or infinite; replace them first.")
 
 
 # Single files
@@ -216,7 +214,7 @@ def _check_nifti_voxels(reader: sitk.ImageFileReader, path: Path) -> None:
         raise BadInputError(f"'{path.name}' is a damaged or cut-off gzip file; copy it again.") from error
     if present < needed:
         raise BadInputError(f"'{path.name}' holds {present} of {needed} bytes of voxels; copy it again.")
-    _refuse_not_finite(bad, math.prod(reader.GetSize()), path.name)
+    refuse_not_finite(bad, math.prod(reader.GetSize()), path.name)
 
 
 def _unzipped(path: Path) -> BufferedIOBase:

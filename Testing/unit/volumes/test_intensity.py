@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.volumes.intensity import IntensityRule, apply, zscore_brats
+from MedSegUncertaintyLib.volumes.intensity import IntensityRule, apply, gray_window, zscore_brats
 
 RULES = [
     IntensityRule("window", -100, 300),
@@ -58,7 +58,8 @@ def test_brats_rule_equals_the_official_code(shared):
     golden = np.load(shared / "goldens" / "ssn_official.npz")
     channel, mask, out = (golden[f"zscore/{name}"] for name in ("channel", "brain_mask", "out"))
     np.testing.assert_allclose(zscore_brats(channel, mask), out, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(apply(channel, IntensityRule("zscore_brats"), mask), out, atol=1e-6)
+    np.testing.assert_array_equal(mask, channel > 0)
+    np.testing.assert_allclose(apply(channel, IntensityRule("zscore_brats")), out, atol=1e-6)
 
 
 def test_brats_rule_by_hand():
@@ -134,3 +135,11 @@ def test_json_and_back(rule):
 def test_rules_that_make_no_sense(data, words):
     with pytest.raises(ValueError, match=words):
         IntensityRule.from_json(data)
+
+
+def test_gray_values_follow_the_modality_and_not_the_values():
+    phase = np.linspace(-4096, 4096, 1001)
+    assert gray_window(phase, "CT") == (-160.0, 240.0)
+    assert gray_window(phase, "MR") == gray_window(phase) == pytest.approx((-4055.04, 4055.04))
+    low, high = gray_window(np.full(9, 7, np.int16), "MR")
+    assert low == 7 < high

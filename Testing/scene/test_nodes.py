@@ -10,17 +10,21 @@ from MedSegUncertaintyLib.scene import nodes as nodes_module
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS
-from MedSegUncertaintyLib.scene.nodes import addResult, removeResult
+from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult, findResults, removeResult
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0], [0.48, 0.64, -0.6], [0.36, 0.48, 0.8]])
+ROUNDED = np.array([[0.966, -0.25, 0.067], [0.259, 0.933, -0.25], [0.0, 0.259, 0.966]])
+"""Three decimals, as some files have them: off the right angle by 0.0002."""
+
 GRIDS = {
     "oblique": Geometry.from_parts((9, 8, 7), (1.0, 1.1, 1.3), (-30.0, 12.5, 4.0), OBLIQUE),
     "flipped": Geometry.from_parts((9, 8, 7), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0), np.diag([-1.0, -1.0, 1.0])),
     "left-handed": Geometry.from_parts((9, 8, 7), (1.0, 2.0, 1.0), (5.0, 6.0, 7.0), np.diag([1.0, 1.0, -1.0])),
     "anisotropic": Geometry.from_parts((9, 8, 5), (0.4, 0.4, 6.5)),
     "permuted": Geometry.from_parts((9, 8, 7), (1.0, 1.2, 1.4), (0.0, 0.0, 0.0), np.eye(3)[:, [2, 0, 1]]),
+    "rounded cosines": Geometry.from_parts((9, 8, 7), (1.0, 1.1, 1.3), (-30.0, 12.5, 4.0), ROUNDED),
     "single slice": Geometry.from_parts((9, 8, 1), (1.0, 1.0, 3.0)),
 }
 
@@ -222,6 +226,27 @@ def test_removing_a_result_leaves_the_scene_as_before(scene, volume_node, blob_r
         removeResult(nodes)
     assert node_ids(scene) == before
     samples_match(other, volume_node, blob_result)
+
+
+def test_only_the_folder_of_a_result_is_removed(scene, volume_node, blob_result):
+    nodes = addResult(blob_result, volume_node)
+    hierarchy = hierarchyOf(scene)
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(nodes.samples), hierarchy.GetSceneItemID())
+    mine = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "Mine")
+    before = node_ids(scene)
+    for item in (hierarchy.GetSceneItemID(), mine):
+        with pytest.raises(BadInputError, match="is not the folder of a result"):
+            removeResult(ResultNodes.fromFolder(scene, item))
+    assert node_ids(scene) == before
+    assert hierarchy.GetItemName(mine) == "Mine"
+
+
+def test_samples_moved_into_another_result_do_not_double_that(scene, volume_node, blob_result):
+    one, other = addResult(blob_result, volume_node), addResult(blob_result, volume_node)
+    assert [nodes.folder for nodes in findResults(scene)] == [one.folder, other.folder]
+    hierarchy = hierarchyOf(scene)
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(one.samples), other.folder)
+    assert [nodes.folder for nodes in findResults(scene)] == [other.folder]
 
 
 def test_the_input_is_not_changed(scene, volume_node, blob_result):

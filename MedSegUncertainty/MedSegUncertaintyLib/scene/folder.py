@@ -7,8 +7,13 @@ from typing import Any
 import slicer
 import vtk
 
+from MedSegUncertaintyLib.errors import BadInputError
+
 ROLE = "MedSegUncertainty.Role"
-"""Node attribute that says what a node is in its result; it survives saving and loading."""
+"""Attribute that says what a node or a folder is in its result; it survives saving and loading."""
+
+RESULT = "result"
+"""Role of the folder itself."""
 
 
 class NodeFolder:
@@ -25,6 +30,7 @@ class NodeFolder:
         sibling = hierarchy.GetItemByDataNode(volumeNode)
         parent = hierarchy.GetItemParent(sibling) if sibling else hierarchy.GetSceneItemID()
         self.item = hierarchy.CreateFolderItem(parent, hierarchy.GenerateUniqueItemName(name))
+        hierarchy.SetItemAttribute(self.item, ROLE, RESULT)
         # First of all items: a legend has to go before its volume, or the volume's display node stays behind.
         self._scales = hierarchy.CreateFolderItem(self.item, "Color scales")
         hierarchy.SetItemExpanded(self._scales, False)
@@ -61,6 +67,15 @@ def hierarchyOf(scene: Any) -> Any:
     return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
 
 
+def folderOf(node: Any) -> int | None:
+    """The folder of the result that holds a node, also if the node was moved into a subfolder; None outside of all."""
+    hierarchy = hierarchyOf(node.GetScene())
+    item = hierarchy.GetItemByDataNode(node)
+    while item and hierarchy.GetItemAttribute(item, ROLE) != RESULT:
+        item = hierarchy.GetItemParent(item)
+    return item or None
+
+
 def nodesInFolder(scene: Any, item: int) -> dict[str, Any]:
     """Nodes of a result's folder by their role."""
     items = vtk.vtkIdList()
@@ -71,10 +86,16 @@ def nodesInFolder(scene: Any, item: int) -> dict[str, Any]:
 
 
 def removeFolder(scene: Any, item: int) -> None:
-    """Remove a folder, its nodes, and their display and storage nodes.
+    """Remove the folder of a result, its nodes, and their display and storage nodes.
 
     Slicer itself forgets the storage nodes of tables, color tables and sequences.
+
+    Raises:
+        BadInputError: The item is not the folder of a result; nothing was removed.
     """
+    hierarchy = hierarchyOf(scene)
+    if hierarchy.GetItemAttribute(item, ROLE) != RESULT:
+        raise BadInputError(f"'{hierarchy.GetItemName(item)}' is not the folder of a result; nothing was removed.")
     helpers = [
         helper.GetID()
         for node in nodesInFolder(scene, item).values()
@@ -82,6 +103,6 @@ def removeFolder(scene: Any, item: int) -> None:
         for helper in (node.GetNthNodeReference(role, n) for n in range(node.GetNumberOfNodeReferences(role)))
         if helper is not None
     ]
-    hierarchyOf(scene).RemoveItem(item, True, True)
+    hierarchy.RemoveItem(item, True, True)
     for helper in filter(None, map(scene.GetNodeByID, helpers)):
         scene.RemoveNode(helper)

@@ -8,7 +8,7 @@ from typing import Any
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.scene.folder import ROLE, NodeFolder, hierarchyOf, nodesInFolder, removeFolder
+from MedSegUncertaintyLib.scene.folder import ROLE, NodeFolder, folderOf, nodesInFolder, removeFolder
 from MedSegUncertaintyLib.scene.grids import worldGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS, addMaps
 from MedSegUncertaintyLib.scene.segmentations import addContours, addSamples
@@ -128,17 +128,22 @@ def addResult(result: InferenceResult, volumeNode: Any, maps: Sequence[str] = DE
 
 
 def findResults(scene: Any) -> list[ResultNodes]:
-    """All results in a scene, for example one that was loaded from a file."""
-    hierarchy = hierarchyOf(scene)
+    """All results in a scene, for example one that was loaded from a file.
+
+    A result whose samples were moved out of its folder is left out: it can no longer be told what belongs to it.
+    """
     segmentations = (
         scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"))
     )
-    samples = [node for node in segmentations if node.GetAttribute(ROLE) == "samples"]
-    folders = [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in samples]
-    return [ResultNodes.fromFolder(scene, folder) for folder in folders]
+    folders = [folderOf(node) for node in segmentations if node.GetAttribute(ROLE) == "samples"]
+    return [ResultNodes.fromFolder(scene, folder) for folder in dict.fromkeys(folders) if folder is not None]
 
 
 def removeResult(nodes: ResultNodes) -> None:
-    """Remove the nodes of a result, their folder, and their display and storage nodes."""
+    """Remove the nodes of a result, their folder, and their display and storage nodes.
+
+    Raises:
+        BadInputError: The nodes were not taken from the folder of a result; nothing was removed.
+    """
     removeFolder(nodes.scene, nodes.folder)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import slicer
 from MedSegUncertaintyLib.scene.bundle import addVolume, writeScene
+from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.headless import ensureApplication, saveScene
 from MedSegUncertaintyLib.scene.nodes import addResult, findResults, removeResult
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
@@ -69,6 +70,21 @@ def test_a_saved_result_can_be_removed_with_its_storage_nodes(scene, volume_node
     assert {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())} == before
 
 
+def test_a_loaded_result_is_removed_alone_wherever_its_samples_were_moved(reloaded, scene):
+    nodes, volume_node, _, _ = reloaded
+    hierarchy = hierarchyOf(scene)
+    samples = hierarchy.GetItemByDataNode(nodes.samples)
+    hierarchy.SetItemParent(samples, hierarchy.GetSceneItemID())
+    assert findResults(scene) == []
+    hierarchy.SetItemParent(samples, hierarchy.CreateFolderItem(nodes.folder, "Mine"))
+    (found,) = findResults(scene)
+    assert found.folder == nodes.folder
+    removeResult(found)
+    assert findResults(scene) == []
+    assert scene.GetNodeByID(volume_node.GetID()) is volume_node
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
 def test_a_file_that_cannot_be_written_is_an_error(scene, tmp_path):
     with pytest.raises(OSError, match="could not be written"):
         saveScene(tmp_path / "no such folder" / "scene.mrb")
@@ -79,9 +95,19 @@ def test_there_is_one_application(scene):
     assert slicer.mrmlScene is scene
 
 
-@pytest.mark.parametrize(
-    "dtype", [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float16, np.float32, np.float64]
-)
+@pytest.mark.parametrize(("low", "high", "stored"), [(-(2**31), 2**31 - 1, np.int32), (-1, 2**31, np.float64)])
+def test_whole_numbers_of_64_bits_keep_their_values(scene, low, high, stored):
+    array = np.array([[[low, high]]], dtype=np.int64)
+    node = addVolume(Volume(array, Geometry.from_parts((2, 1, 1), (1, 1, 1)), "numbers"))
+    found = slicer.util.arrayFromVolume(node)
+    assert found.dtype == stored
+    np.testing.assert_array_equal(found, array)
+
+
+KINDS = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64"
+
+
+@pytest.mark.parametrize("dtype", KINDS.split())
 def test_every_kind_of_number_can_be_a_volume(scene, dtype):
     array = np.array([[[0, 1, 0], [1, 0, 1]]], dtype=dtype)
     node = addVolume(Volume(array, Geometry.from_parts((3, 2, 1), (1, 1, 1)), "numbers"))

@@ -80,7 +80,10 @@ def test_other_transforms_are_refused_and_the_scene_stays(scene, volume_node, bl
     else:
         put_under(volume_node, scene, SHEAR)
     before = scene.GetNumberOfNodes()
-    sentence = {"bent": "harden or remove the transform", "sheared": "sheared"}[kind]
+    sentence = {
+        "bent": "harden or remove the transform",
+        "sheared": "volume Two blobs has axes that are not perpendicular",
+    }[kind]
     with pytest.raises(BadInputError, match=sentence):
         volumeFromNode(volume_node)
     with pytest.raises(BadInputError, match=sentence):

@@ -17,19 +17,26 @@ from MedSegUncertaintyLib.volumes.geometry import Volume
 
 STORABLE = {np.dtype(bool): np.uint8, np.dtype(np.float16): np.float32}
 """What MRML stores instead of truth values and half-precision numbers."""
+INT32 = np.iinfo(np.int32)
 
 
 def addVolume(volume: Volume) -> Any:
     """A scalar volume node of a volume, with an item in the subject hierarchy."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", volume.name)
-    dtype = STORABLE.get(volume.array.dtype, volume.array.dtype)
-    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.array, dtype=dtype))
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.array, dtype=_storable(volume.array)))
     setGrid(node, volume.geometry)
     node.CreateDefaultDisplayNodes()
     hierarchy = hierarchyOf(slicer.mrmlScene)
     if not hierarchy.GetItemByDataNode(node):
         hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
     return node
+
+
+def _storable(array: np.ndarray) -> np.dtype:
+    """The kind of number as which MRML stores an array; it has no whole numbers of 64 bits."""
+    if array.dtype in (np.int64, np.uint64):
+        return np.dtype(np.int32 if INT32.min <= array.min() and array.max() <= INT32.max else np.float64)
+    return np.dtype(STORABLE.get(array.dtype, array.dtype))
 
 
 def writeScene(path: str | Path, volume: Volume, result: InferenceResult) -> None:

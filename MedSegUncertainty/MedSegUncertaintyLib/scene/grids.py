@@ -11,9 +11,6 @@ import vtk
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
 
-ORTHOGONALITY = 1e-4
-"""Largest cosine between two axes that still counts as a right angle."""
-
 
 def volumeFromNode(volumeNode: Any) -> Volume:
     """The voxels of a scalar volume node, placed in the world (RAS, mm): parent transforms are applied to the grid.
@@ -42,7 +39,7 @@ def worldGeometry(volumeNode: Any) -> Geometry:
     """Grid of a volume node in the world.
 
     Raises:
-        BadInputError: The parent transform is not linear, or the axes are not at right angles.
+        BadInputError: The parent transform is not linear, or the axes are not perpendicular.
     """
     name, transformNode = volumeNode.GetName(), volumeNode.GetParentTransformNode()
     local, toWorld = localGeometry(volumeNode), vtk.vtkMatrix4x4()
@@ -51,8 +48,7 @@ def worldGeometry(volumeNode: Any) -> Geometry:
     if transformNode:
         transformNode.GetMatrixTransformToWorld(toWorld)
     world = Geometry(local.shape_ijk, slicer.util.arrayFromVTKMatrix(toWorld) @ local.ijk_to_ras)
-    if np.abs(world.direction.T @ world.direction - np.eye(3)).max() > ORTHOGONALITY:
-        raise BadInputError(f"The voxel axes of the volume {name} are sheared; resample it or remove the transform.")
+    world.check(f"The volume {name}")
     return world
 
 

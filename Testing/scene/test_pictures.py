@@ -133,6 +133,22 @@ def test_a_window_set_by_hand_is_kept(volume_node, nodes, blob_result):
     assert dark[30:-30, 20:-20].max() == 0
 
 
+def test_the_window_asked_for_wins(volume_node, nodes, blob_result):
+    planes = {"Axial": center_of(blob_result)}
+    volume_node.GetDisplayNode().SetAutoWindowLevel(False)
+    volume_node.GetDisplayNode().SetWindowLevelMinMax(1000.0, 2000.0)
+    bright = renderSlicePictures(volume_node, nodes, planes, SIZE, window=(-100.0, 0.0))["image", "Axial"]
+    assert (bright[30:-30, 20:-20] == 255).mean() > 0.8
+
+
+def test_negative_values_alone_do_not_mean_ct(volume_node, nodes, blob_result, pictures):
+    """A phase map: the same picture as without the shift, although most of it lies below -500."""
+    slicer.util.arrayFromVolume(volume_node)[:] -= 1000
+    slicer.util.arrayFromVolumeModified(volume_node)
+    shifted = renderSlicePictures(volume_node, nodes, {"Axial": center_of(blob_result)}, SIZE)["image", "Axial"]
+    np.testing.assert_allclose(shifted.astype(int), pictures["image", "Axial"], atol=2)
+
+
 def test_views_are_radiological(scene):
     for plane, right, up in (("Axial", "L", "A"), ("Coronal", "L", "S"), ("Sagittal", "P", "S")):
         with SliceView("test", plane, (50, 50)) as view:

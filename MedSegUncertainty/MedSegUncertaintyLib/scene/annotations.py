@@ -7,9 +7,7 @@ import slicer
 import vtk
 
 from MedSegUncertaintyLib.scene.rendering import SliceView
-
-SIDES = ("RL", "AP", "SI")
-"""Letters for the positive and the negative direction of each axis of RAS."""
+from MedSegUncertaintyLib.volumes.geometry import direction_letter
 
 FONT_PIXELS = 16
 EDGE_PIXELS = 8
@@ -31,10 +29,8 @@ def annotateSlice(view: SliceView, plane: str, offset_mm: float) -> None:
     _addText(view, sideLetter(-right), (EDGE_PIXELS, rows // 2), "left", "center")
     _addText(view, sideLetter(right), (columns - EDGE_PIXELS, rows // 2), "right", "center")
     _addText(view, sideLetter(up), (columns // 2, rows - EDGE_PIXELS), "center", "top")
-    positive = np.zeros(3)
-    axis = int(np.abs(normal).argmax())
-    positive[axis] = offset_mm if offset_mm else 1.0
-    position = f"{plane} {sideLetter(positive)} {abs(offset_mm):.1f} mm"
+    side = direction_letter(int(np.abs(normal).argmax()), offset_mm >= 0)
+    position = f"{plane} {side} {abs(offset_mm):.1f} mm"
     _addText(view, position, (EDGE_PIXELS, rows - EDGE_PIXELS), "left", "top")
     view.node.SetRulerType(view.node.RulerTypeThin)
     view.node.SetRulerColor(view.node.RulerColorYellow)
@@ -43,7 +39,7 @@ def annotateSlice(view: SliceView, plane: str, offset_mm: float) -> None:
 def sideLetter(direction: np.ndarray) -> str:
     """The side of the patient that a direction (RAS) points to."""
     axis = int(np.abs(direction).argmax())
-    return SIDES[axis][0 if direction[axis] > 0 else 1]
+    return direction_letter(axis, bool(direction[axis] > 0))
 
 
 def _addText(view: SliceView, text: str, position: tuple[int, int], horizontal: str, vertical: str) -> None:

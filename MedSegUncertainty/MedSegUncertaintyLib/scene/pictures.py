@@ -15,13 +15,10 @@ from MedSegUncertaintyLib.scene.grids import setGrid, worldGeometry
 from MedSegUncertaintyLib.scene.maps import MAP_KINDS, addLegend, showOnScale
 from MedSegUncertaintyLib.scene.nodes import ResultNodes
 from MedSegUncertaintyLib.scene.rendering import SliceView, ThreeDView
+from MedSegUncertaintyLib.volumes.intensity import gray_window
 
 PLANES = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
 """Slice planes and the axis of RAS that they are perpendicular to."""
-
-SOFT_TISSUE_HU = (-160.0, 240.0)
-BELOW_ONLY_IN_CT = -500.0
-"""No other common modality has such values; in CT it is air."""
 
 HEAT = "variance"
 HEAT_OPACITY = 0.8
@@ -40,14 +37,17 @@ def renderSlicePictures(
     nodes: ResultNodes,
     planes: Mapping[str, Sequence[float]],
     size: tuple[int, int] = (600, 600),
+    window: tuple[float, float] | None = None,
 ) -> dict[tuple[str, str], np.ndarray]:
     """Pictures of slices through a result, zoomed to the part of the volume that was segmented.
 
     Args:
-        volumeNode: The segmented volume; its own window is used if one was set by hand.
+        volumeNode: The segmented volume.
         nodes: Its result, with maps of the variance.
         planes: "Axial", "Sagittal", "Coronal", each with a point (RAS, mm) that the slice goes through.
         size: Columns and rows of a picture.
+        window: Values of the volume shown as black and white; None for the volume's own window if it was set by hand,
+            else all but the rarest values of the part that was segmented.
 
     Returns:
         RGB pictures (rows, columns, 3) of uint8 by kind and plane. Kinds: "image", the volume alone; "outlines", with
@@ -58,7 +58,7 @@ def renderSlicePictures(
     corners = _worldCorners(nodes)
     scene, segmentations = volumeNode.GetScene(), (nodes.samples, nodes.contours)
     with _hiddenOthers(scene), _temporaryNodes(scene), _surfaces(*segmentations):
-        image, heat = _imageNode(volumeNode, corners), _heatNode(nodes)
+        image, heat = _imageNode(volumeNode, corners, window), _heatNode(nodes)
         strip = _legendPicture(heat, size[1])
         for plane, point in planes.items():
             with SliceView(f"{VIEW} {plane}", plane, size) as view:
@@ -117,7 +117,7 @@ def _worldCorners(nodes: ResultNodes) -> np.ndarray:
     return geometry.to_ras(np.array(np.meshgrid(*edges)).reshape(3, -1).T)
 
 
-def _imageNode(volumeNode: Any, corners: np.ndarray) -> Any:
+def _imageNode(volumeNode: Any, corners: np.ndarray, window: tuple[float, float] | None) -> Any:
     """The volume with a window for the segmented part; it shares the voxels, and the original is left alone."""
     geometry = worldGeometry(volumeNode)
     node = volumeNode.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", volumeNode.GetName())
@@ -126,22 +126,15 @@ def _imageNode(volumeNode: Any, corners: np.ndarray) -> Any:
     node.CreateDefaultDisplayNodes()
     display, original = node.GetDisplayNode(), volumeNode.GetDisplayNode()
     display.SetAutoWindowLevel(False)
-    if original is not None and not original.GetAutoWindowLevel():
-        display.SetWindowLevelMinMax(original.GetWindowLevelMin(), original.GetWindowLevelMax())
-    else:
+    if window is None and original is not None and not original.GetAutoWindowLevel():
+        window = original.GetWindowLevelMin(), original.GetWindowLevelMax()
+    if window is None:
         ijk = geometry.to_ijk(corners)
         low, high = np.floor(ijk.min(axis=0)).clip(0).astype(int), np.ceil(ijk.max(axis=0)).astype(int) + 1
         part = slicer.util.arrayFromVolume(volumeNode)[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
-        display.SetWindowLevelMinMax(*_grayWindow(part))
+        window = gray_window(part)
+    display.SetWindowLevelMinMax(*window)
     return node
-
-
-def _grayWindow(voxels: np.ndarray) -> tuple[float, float]:
-    """Values shown as black and white: the soft-tissue window for CT, else all but the rarest values."""
-    if voxels.min() < BELOW_ONLY_IN_CT:
-        return SOFT_TISSUE_HU
-    low, high = np.percentile(voxels, (0.5, 99.5))
-    return float(low), float(max(high, low + 1e-6))
 
 
 def _heatNode(nodes: ResultNodes) -> Any:

@@ -40,7 +40,9 @@ class MedSegUncertainty(ScriptedLoadableModule):
 class MedSegUncertaintyLogic(ScriptedLoadableModuleLogic):
     """What other modules and scripts can ask for."""
 
-    def segment(self, volumeNode, packageName, samples=16, seed=0, roiNode=None):
+    def segment(
+        self, volumeNode, packageName, samples=16, seed=0, roiNode=None, *, device="auto", progress=None, cancel=None
+    ):
         """Segment a volume many times and put the result into the scene.
 
         Args:
@@ -49,13 +51,18 @@ class MedSegUncertaintyLogic(ScriptedLoadableModuleLogic):
             samples: How many segmentations to draw.
             seed: The same seed draws the same segmentations.
             roiNode: Markups ROI that bounds the region to segment; None for the whole volume.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            progress: Function that is told how far the work has come (``MedSegUncertaintyLib.inference.progress``).
+            cancel: ``MedSegUncertaintyLib.inference.progress.CancelToken`` that stops the work.
 
         Returns:
             What ``MedSegUncertaintyLib.scene.run.segmentVolumeNode`` returns.
         """
         from MedSegUncertaintyLib.scene.run import segmentVolumeNode
 
-        return segmentVolumeNode(volumeNode, packageName, samples, seed, roiNode)
+        return segmentVolumeNode(
+            volumeNode, packageName, samples, seed, roiNode, device=device, progress=progress, cancel=cancel
+        )
 
 
 class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
@@ -72,9 +79,10 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
 
     def test_unknownPackageIsNamed(self):
         """A wrong package name is answered with a sentence, and the scene stays empty."""
+        import numpy
         from MedSegUncertaintyLib.errors import PackageError
 
-        volumeNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+        volumeNode = slicer.util.addVolumeFromArray(numpy.arange(8.0).reshape(2, 2, 2))
         with self.assertRaisesRegex(PackageError, "no-such-package"):
             MedSegUncertaintyLogic().segment(volumeNode, "no-such-package")
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)

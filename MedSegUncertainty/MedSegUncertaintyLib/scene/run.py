@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.scene.grids import regionFromNode, volumeFromNode
 from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult
 
 
 def segmentVolumeNode(
-    volumeNode: Any, packageName: str, samples: int = 16, seed: int = 0, roiNode: Any = None
+    volumeNode: Any,
+    packageName: str,
+    samples: int = 16,
+    seed: int = 0,
+    roiNode: Any = None,
+    *,
+    device: str = "auto",
+    progress: Callable[[Progress], None] | None = None,
+    cancel: CancelToken | None = None,
 ) -> ResultNodes:
     """Draw segmentations of a volume node and add them, their maps and tables to its scene.
 
@@ -20,12 +31,18 @@ def segmentVolumeNode(
         samples: How many segmentations to draw.
         seed: The same seed, package and image give the same samples.
         roiNode: A markups ROI; its bounds in the world are what is segmented. ``None`` for the whole volume.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        progress: Called at the start of each stage and after each tile and sample, in this thread.
+        cancel: Stops the work, also while it runs; the scene is then as before.
 
     Raises:
         MedSegError: A sentence for the user; the scene is as before.
     """
-    from MedSegUncertaintyLib.inference.run import segment  # imports torch
-
+    find_package(packageName)  # a wrong name is answered before torch, which is slow to import and may be missing
     roi = None if roiNode is None else regionFromNode(roiNode)
-    request = InferenceRequest(packageName, samples, seed, roi)
-    return addResult(segment(volumeFromNode(volumeNode), request), volumeNode)
+    request = InferenceRequest(packageName, samples, seed, roi, device)
+    volume = volumeFromNode(volumeNode)
+
+    from MedSegUncertaintyLib.inference.run import segment
+
+    return addResult(segment(volume, request, progress=progress, cancel=cancel), volumeNode)

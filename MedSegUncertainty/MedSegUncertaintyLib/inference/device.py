@@ -60,4 +60,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a card or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    # MPS, cuBLAS, cuDNN and the CPU's allocator say it in words only.
+    words = ("out of memory", "alloc_failed", "defaultcpuallocator")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def release_cached() -> None:
+    """Give memory that torch keeps for later back to the cards."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from MedSegUncertaintyLib.errors import MemoryExhaustedError
-from MedSegUncertaintyLib.inference.device import is_out_of_memory
+from MedSegUncertaintyLib.inference.device import free_bytes, is_out_of_memory, release_cached
 from MedSegUncertaintyLib.inference.noise import NoiseSource, Slices
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.inference.tiling import blend, pad_to_multiple, tile_regions
@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Parts = list[tuple[Slices, Encoding]]
+
 TILE_EDGE = {2: 512, 3: 128}
 """Longest edge of a tile by number of dimensions, before memory asks for less."""
 SMALLEST_EDGE = 32
 PASS_BYTES = 32 * 2**20
 """Logits that one pass may make. More at once do not run faster, and cancel waits for the end of a pass."""
+SMALLEST_PASS = 2**18
+BLENDED_SHARE = 0.4
+"""Share of the free memory of a card that blended encodings may take; larger ones are kept and drawn on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -37,37 +42,54 @@ class Plan:
     """How much is done at once.
 
     Attributes:
-        device: Where it runs.
+        device: Where the network runs.
         edge: Longest edge of a tile in voxels.
-        draws: Draws per pass.
+        pass_bytes: Size of the logits of one pass.
     """
 
     device: torch.device
     edge: int
-    draws: int
+    pass_bytes: int = PASS_BYTES
 
-    def smaller(self, allow_cpu: bool) -> Plan | None:
-        """The next step down the memory ladder: fewer draws, smaller tiles, then the CPU; ``None`` at its end."""
-        if self.draws > 1:
-            return replace(self, draws=self.draws // 2)
-        if self.edge > SMALLEST_EDGE:
-            return replace(self, edge=self.edge // 2)
-        if allow_cpu and self.device.type != "cpu":
-            return Plan(torch.device("cpu"), max(TILE_EDGE.values()), 1)
-        return None
+    def smaller_tiles(self, longest: int, allow_cpu: bool) -> Plan | None:
+        """The next step when encoding ran out of memory: half the edge, then the CPU; ``None`` at the end.
+
+        Args:
+            longest: Longest edge of the image; a larger tile would change nothing.
+            allow_cpu: Whether the CPU may take over.
+        """
+        edge = min(self.edge, longest)
+        if edge > SMALLEST_EDGE:
+            return replace(self, edge=max(edge // 2, SMALLEST_EDGE))
+        return self._on_cpu(allow_cpu)
+
+    def smaller_passes(self, allow_cpu: bool) -> Plan | None:
+        """The next step when drawing ran out of memory: half a pass, then the CPU; ``None`` at the end.
+
+        The tiles stay as they are: other tiles are another encoding, and all samples must share one.
+        """
+        if self.pass_bytes > SMALLEST_PASS:
+            return replace(self, pass_bytes=self.pass_bytes // 2)
+        return self._on_cpu(allow_cpu)
+
+    def _on_cpu(self, allow_cpu: bool) -> Plan | None:
+        if not allow_cpu or self.device.type == "cpu":
+            return None
+        return replace(self, device=torch.device("cpu"), pass_bytes=PASS_BYTES)
 
 
 class Engine:
     """Runs one sampler over one image.
 
-    What comes out depends neither on the plan nor on the order of work, so a step down the memory ladder goes on with
-    the sample at which it stopped.
+    Draws do not depend on how many are made per pass, so a step down the ladder while drawing goes on with the sample
+    at which it stopped. Smaller tiles change the encoding by what the network sees at their borders; they are only
+    chosen before the first sample.
 
     Args:
-        model: A sampler that is a torch module.
+        model: A sampler that is a torch module; it is moved to where it runs.
         device: Where to begin.
         allow_cpu: Whether the ladder may end on the CPU.
-        cancel: Checked before every layer and every pass.
+        cancel: Checked before every layer and every part of a pass.
         listener: Hears about progress.
     """
 
@@ -80,12 +102,13 @@ class Engine:
         listener: Callable[[Progress], None] | None,
     ) -> None:
         self._model = model
-        self._allow_cpu, self._cancel, self._listener = allow_cpu, cancel, listener
-        self.plan = Plan(device, TILE_EDGE[self._model.spatial_dims], 0)
+        self._allow_cpu, self._listener = allow_cpu, listener
+        self.cancel = cancel
+        self.plan = Plan(device, TILE_EDGE[model.spatial_dims])
 
     @torch.inference_mode()
     def sample(self, image: Tensor, count: int, noise: NoiseSource) -> Iterator[Tensor]:
-        """Probabilities (classes, *spatial) of samples 0 to ``count`` - 1, one after another, on the plan's device.
+        """Probabilities (classes, *spatial) of samples 0 to ``count`` - 1, one after another.
 
         Args:
             image: (channels, *spatial), normalized, on the CPU.
@@ -94,95 +117,126 @@ class Engine:
         """
         shape = tuple(image.shape[1:])
         padded = pad_to_multiple(image.unsqueeze(0), self._model.size_multiple)
-        if not self.plan.draws:
-            draw_bytes = 4 * self._model.classes * math.prod(padded.shape[2:])
-            self.plan = replace(self.plan, draws=max(1, min(count, PASS_BYTES // draw_bytes)))
         inside = (slice(None), *(slice(size) for size in shape))
-        encoded_for: Plan | None = None
-        parts: list[tuple[Slices, Encoding]] = []
-        clock: StageClock | None = None
-        done = 0
-        with self._cancel.checked_in(self._model):
+        with self.cancel.checked_in(self._model):
+            parts = self._encode_within_memory(padded)
+            clock = StageClock("draw samples", count, self._listener)
+            done = 0
             while done < count:
-                self._cancel.check()
-                if encoded_for is None or (encoded_for.device, encoded_for.edge) != (self.plan.device, self.plan.edge):
-                    parts.clear()
-                    encoded = self._within_memory(partial(self._encode, padded))
-                    if encoded is None:
-                        continue
-                    parts, encoded_for = encoded, self.plan
-                clock = clock or StageClock("draw samples", count, self._listener)
-                numbers = range(done, min(done + self.plan.draws, count))
-                logits = self._within_memory(partial(self._draw, parts, tuple(padded.shape[2:]), numbers, noise))
+                numbers = range(done, min(done + self._draws_per_pass(padded), count))
+                logits = _attempt(partial(self._draw, parts, tuple(padded.shape[2:]), numbers, noise))
                 if logits is None:
+                    parts = self._with_smaller_passes(parts)
                     continue
-                for draw in logits:
-                    yield draw[inside].softmax(dim=0)
-                    done += 1
-                    clock.at(done)
+                for index in range(len(numbers)):
+                    yield logits[index][inside].softmax(dim=0)
+                    clock.at(done + index + 1)
+                done += len(numbers)
+                del logits  # before the next pass needs its place
 
-    def _encode(self, padded: Tensor) -> list[tuple[Slices, Encoding]]:
-        """Encodings of the parts of the image in which draws are made.
+    def _draws_per_pass(self, padded: Tensor) -> int:
+        draw_bytes = 4 * self._model.classes * math.prod(padded.shape[2:])
+        return max(1, self.plan.pass_bytes // draw_bytes)
 
-        Where a draw is linear in the encoding, tiles are blended first and cut into slabs that do not overlap, each
-        so thin that one draw takes a small part of a second. Otherwise the parts are the tiles.
-        """
+    def _encode_within_memory(self, padded: Tensor) -> Parts:
+        while True:
+            parts = _attempt(partial(self._encode, padded))
+            if parts is not None:
+                return parts
+            self._step_down(self.plan.smaller_tiles(max(padded.shape[2:]), self._allow_cpu))
+
+    def _with_smaller_passes(self, parts: Parts) -> Parts:
+        """Step down after drawing ran out of memory; the parts, which may have moved to the CPU."""
+        before = self.plan.device
+        self._step_down(self.plan.smaller_passes(self._allow_cpu))
+        if self.plan.device == before:
+            return parts
+        self._model.to(self.plan.device)
+        return [(region, _moved(encoding, self.plan.device)) for region, encoding in parts]
+
+    def _encode(self, padded: Tensor) -> Parts:
+        """Encodings of all tiles; blended into one where a draw is linear in them."""
         device, shape = self.plan.device, tuple(padded.shape[2:])
         self._model.to(device)
         regions = tile_regions(shape, self._tile())
         clock = StageClock("encode the image", len(regions), self._listener)
         tiles = (
-            (region, clock.counted(self._model.encode(padded[(slice(None), slice(None), *region)].to(device))))
+            (region, clock.counted(self._encode_tile(padded[(slice(None), slice(None), *region)].to(device))))
             for region in regions
         )
         if not self._model.blendable:
             return list(tiles)
-        whole = blend(tiles, shape)
-        thickness = max(1, PASS_BYTES // (4 * self._model.classes * math.prod(shape[1:])))
-        slabs = [slice(start, min(start + thickness, shape[0])) for start in range(0, shape[0], thickness)]
-        rest = tuple(slice(0, size) for size in shape[1:])
-        return [
-            ((slab, *rest), {name: field[:, :, slab].contiguous() for name, field in whole.items()}) for slab in slabs
-        ]
+        whole = tuple(slice(0, size) for size in shape)
+        return [(whole, blend(((region, self._at_home(fields, shape)) for region, fields in tiles), shape))]
 
-    def _draw(
-        self, parts: list[tuple[Slices, Encoding]], shape: tuple[int, ...], numbers: range, noise: NoiseSource
-    ) -> Tensor:
+    def _encode_tile(self, tile: Tensor) -> Encoding:
+        self.cancel.check()
+        # TF32 would make a card's samples differ from the CPU's in the third digit.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self._model.encode(tile)
+
+    def _at_home(self, fields: Encoding, shape: tuple[int, ...]) -> Encoding:
+        """Fields of a tile on the device that has room for those of the whole grid."""
+        needed = 4 * sum(field.shape[1] for field in fields.values()) * math.prod(shape)
+        return fields if needed < BLENDED_SHARE * free_bytes(self.plan.device) else _moved(fields, torch.device("cpu"))
+
+    def _draw(self, parts: Parts, shape: tuple[int, ...], numbers: range, noise: NoiseSource) -> Tensor:
         """Logits (S, classes, *shape) of the samples ``numbers``."""
-        drawn = ((region, {"logits": self._draw_part(region, encoding, numbers, noise)}) for region, encoding in parts)
         if self._model.blendable:
-            return torch.cat([fields["logits"] for _, fields in drawn], dim=2)
+            ((_, encoding),) = parts
+            slabs = self._slabs(shape, len(numbers))
+            return torch.cat([self._draw_part(slab, _cut(encoding, slab[0]), numbers, noise) for slab in slabs], dim=2)
+        drawn = ((region, {"logits": self._draw_part(region, encoding, numbers, noise)}) for region, encoding in parts)
         return blend(drawn, shape)["logits"]
 
     def _draw_part(self, region: Slices, encoding: Encoding, numbers: range, noise: NoiseSource) -> Tensor:
-        self._cancel.check()
-        fields = self._model.noise(encoding)
-        return self._model.draw(encoding, noise.draw(fields, numbers, region, self.plan.device))
+        self.cancel.check()
+        device = next(iter(encoding.values())).device
+        return self._model.draw(encoding, noise.draw(self._model.noise(encoding), numbers, region, device))
+
+    def _slabs(self, shape: tuple[int, ...], draws: int) -> list[Slices]:
+        """The grid in slabs, each so thin that its draws are one pass."""
+        thickness = max(1, self.plan.pass_bytes // (4 * self._model.classes * draws * math.prod(shape[1:])))
+        rest = tuple(slice(0, size) for size in shape[1:])
+        return [(slice(start, min(start + thickness, shape[0])), *rest) for start in range(0, shape[0], thickness)]
 
     def _tile(self) -> tuple[int, ...]:
         multiple = self._model.size_multiple
         return (max(self.plan.edge // multiple, 1) * multiple,) * self._model.spatial_dims
 
-    def _within_memory(self, work: Callable[[], T]) -> T | None:
-        """The work's result; ``None`` after a step down the ladder because memory ran out.
+    def _step_down(self, smaller: Plan | None) -> None:
+        """Go on with a smaller plan.
 
         Raises:
-            MemoryExhaustedError: The ladder has no further step.
+            MemoryExhaustedError: There is none.
         """
-        try:
-            return work()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside of the handler, so that the traceback no longer holds the tensors that did not fit.
-        smaller = self.plan.smaller(self._allow_cpu)
         if smaller is None:
             raise MemoryExhaustedError(
-                f"There is not enough memory on {self.plan.device} even for one draw in the smallest tiles; "
+                f"There is not enough memory on {self.plan.device}, however small the parts; "
                 "give a smaller region of interest or close other programs."
             )
         log.warning("Out of memory on %s; going on with %s.", self.plan.device, smaller)
         self.plan = smaller
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached()
+
+
+def _attempt(work: Callable[[], T]) -> T | None:
+    """The work's result, or ``None`` if memory ran out.
+
+    The caller goes on outside of the handler, where the traceback no longer holds the tensors that did not fit.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return None
+
+
+def _moved(fields: Mapping[str, Tensor], device: torch.device) -> Encoding:
+    return {name: field.to(device) for name, field in fields.items()}
+
+
+def _cut(fields: Mapping[str, Tensor], part: slice) -> Encoding:
+    """Fields of a slab along the first spatial axis."""
+    return {name: field[:, :, part] for name, field in fields.items()}

@@ -18,7 +18,8 @@ class InferenceRequest:
     Attributes:
         package: Name of an installed package, or the path of its folder.
         samples: How many segmentations to draw.
-        seed: The same seed, package and image give the same samples, whatever the device, tiles or draws per pass.
+        seed: The same seed, package and image give the same samples, however many are drawn and in whatever passes; on
+            another device up to rounding.
         roi: Box in RAS mm; ``None`` for the whole volume.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         temperature: Scale of the noise; 0 gives the mean segmentation, 1 the distribution that was trained.

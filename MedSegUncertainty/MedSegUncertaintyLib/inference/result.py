@@ -58,7 +58,9 @@ class InferenceResult:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Numbers per structure and for the whole set (see ``uncertainty.summary``), plain JSON types."""
-        return summarize(self.samples, self.statistics, self.structures, self.box_geometry)
+        roi, geometry = self.request.roi, self.box_geometry
+        inside = None if roi is None else roi.holds(geometry)
+        return summarize(self.samples, self.statistics, self.structures, geometry, inside)
 
     def contour(self, structure: int, level: float) -> np.ndarray:
         """Mask on the box of the ``structure``-th structure's contour at ``level`` (0.05, 0.5, 0.95)."""

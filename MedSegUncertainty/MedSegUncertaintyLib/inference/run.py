@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
-from MedSegUncertaintyLib import __version__
-from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.inference.device import choose_device, describe_device, free_bytes
+from MedSegUncertaintyLib.errors import BadInputError, MemoryExhaustedError, PackageError
+from MedSegUncertaintyLib.inference.device import choose_device, describe_device, free_bytes, is_out_of_memory
 from MedSegUncertaintyLib.inference.engine import Engine
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
@@ -23,7 +21,7 @@ from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream, most_probable
-from MedSegUncertaintyLib.volumes.geometry import Volume
+from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume
 from MedSegUncertaintyLib.volumes.intensity import apply
 from MedSegUncertaintyLib.volumes.placement import Placement
 
@@ -48,32 +46,63 @@ def segment(
         BadInputError: The package, the region or the device cannot be used with this volume.
         CanceledError: The token was set; nothing is left behind.
         MemoryExhaustedError: Nothing fits, however small.
+        PackageError: The package is damaged or its network is of another kind.
     """
     started = time.monotonic()
+    cancel = cancel or CancelToken()
     package = find_package(request.package)
     placement = plan(volume, package, request)
-    image = apply(placement.to_model(volume), package.intensity)
     device = choose_device(request.device)
-    model = load_sampler(package, device)
-    engine = Engine(model, device, request.allow_cpu, cancel or CancelToken(), progress)
-    noise = NoiseSource(request.seed, request.temperature)
-    box_geometry = volume.geometry.cropped(placement.box)
-    samples, stream = SampleSet(box_geometry.shape_kji), StatisticsStream(box_geometry.voxel_volume_ml)
-    outside = None if placement.inside_roi is None else torch.from_numpy(~placement.inside_roi)
-    # Probabilities, running sums and temporaries; the network's share comes on top and has its own ladder.
-    needed = 4 * 6 * model.classes * math.prod(box_geometry.shape_ijk)
-    home = device if needed < 0.5 * free_bytes(device) else torch.device("cpu")
-    for on_model_grid in engine.sample(torch.from_numpy(image).unsqueeze(0), request.samples, noise):
-        probabilities = placement.soft_to_box(on_model_grid.to(home))
-        if outside is not None:
-            _make_background(probabilities, outside)
-        labels = most_probable(probabilities)
-        stream.update(probabilities, labels)
-        samples.append(labels.cpu().numpy())
+    model = load_sampler(package)
+    if (model.spatial_dims, model.channels) != (3, 1):
+        raise PackageError(f"The model {package.name} is not for one 3D image; this version runs no other models.")
+    image = torch.from_numpy(apply(placement.to_model(volume), package.intensity)).unsqueeze(0)
+    cancel.check()
+    engine = Engine(model, device, request.allow_cpu, cancel, progress)
+    samples, stream = _gather(engine, image, placement, request)
     provenance = _provenance(engine, time.monotonic() - started, placement)
     return InferenceResult(
         request, package, volume.name, volume.geometry, placement.box, samples, stream.result(), provenance
     )
+
+
+def _gather(
+    engine: Engine, image: torch.Tensor, placement: Placement, request: InferenceRequest
+) -> tuple[SampleSet, StatisticsStream]:
+    """Samples and statistics on the box of the input's grid.
+
+    Raises:
+        MemoryExhaustedError: The maps do not fit, wherever they are.
+    """
+    geometry = placement.input.cropped(placement.box)
+    samples, stream = SampleSet(geometry.shape_kji), StatisticsStream(geometry.voxel_volume_ml)
+    outside = None if placement.inside_roi is None else torch.from_numpy(~placement.inside_roi)
+    home: torch.device | None = None
+    try:
+        for drawn in engine.sample(image, request.samples, NoiseSource(request.seed, request.temperature)):
+            home = home or _home(drawn, geometry)
+            probabilities = placement.soft_to_box(drawn.to(home))
+            if outside is not None:
+                _make_background(probabilities, outside)
+            engine.cancel.check()
+            labels = most_probable(probabilities)
+            stream.update(probabilities, labels)
+            samples.append(labels.cpu().numpy())
+            engine.cancel.check()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryExhaustedError(
+            "There is not enough memory for the maps of this volume; give a smaller region of interest."
+        ) from error
+    return samples, stream
+
+
+def _home(drawn: torch.Tensor, geometry: Geometry) -> torch.device:
+    """Where the maps are gathered: beside the draws if half of what is free holds them, else on the CPU."""
+    # Probabilities, mean, sum of squares, votes and temporaries.
+    needed = 4 * 6 * len(drawn) * math.prod(geometry.shape_ijk)
+    return drawn.device if needed < 0.5 * free_bytes(drawn.device) else torch.device("cpu")
 
 
 def plan(volume: Volume, package: ModelPackage, request: InferenceRequest) -> Placement:
@@ -98,12 +127,6 @@ def _provenance(engine: Engine, seconds: float, placement: Placement) -> dict[st
     return {
         "device": describe_device(engine.plan.device),
         "seconds": round(seconds, 2),
-        "draws_per_pass": engine.plan.draws,
         "longest_tile_edge": engine.plan.edge,
         "model_grid": placement.model.to_json(),
-        "versions": {
-            "medseg-uncertainty": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
     }

@@ -16,9 +16,9 @@ OVERLAP = 0.5
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Image (1, channels, *spatial) padded with zeros at the far ends to a multiple of ``multiple`` along each axis.
+    """Image (1, channels, *spatial) padded at the far ends to a multiple of ``multiple`` along each axis.
 
-    Zero is the mean intensity after normalization, and what training pads with.
+    With zeros, as training pads; after a z-score that is the mean intensity.
     """
     padding = [part for size in reversed(image.shape[2:]) for part in (0, -size % multiple)]
     return functional.pad(image, padding)

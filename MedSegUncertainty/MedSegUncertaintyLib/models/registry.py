@@ -5,8 +5,9 @@ A package names its family; the class always comes from this list, never from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from MedSegUncertaintyLib.errors import PackageError
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 FAMILIES: dict[str, str] = {
-    "ssn": "MedSegUncertaintyLib.models.ssn:build",
+    "ssn": "MedSegUncertaintyLib.models.ssn",
 }
-"""Family name to "module:factory"; the factory takes the constructor arguments as one mapping."""
+"""Family name to its module, which has ``build(arguments)`` and ``objective(settings)``."""
 
 
 def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:
@@ -36,14 +37,36 @@ def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:
     Raises:
         PackageError: The family is unknown, or it does not take these arguments.
     """
-    if family not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise PackageError(f'The model family "{family}" is unknown; this version knows {known}.')
-    module, factory = FAMILIES[family].split(":")
-    make = getattr(import_module(module), factory)
+    module = _module(family)
     try:
-        return cast("SamplerModule", make(arguments))
+        return cast("SamplerModule", module.build(arguments))
     except KeyError as error:
         raise PackageError(f'The model family "{family}" needs the argument "{error.args[0]}".') from error
     except (TypeError, ValueError) as error:
         raise PackageError(f'The model family "{family}" does not take these arguments: {error}.') from error
+
+
+def objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
+    """What training of a family minimizes.
+
+    Args:
+        family: A key of :data:`FAMILIES`.
+        settings: The recipe's settings for it.
+
+    Raises:
+        PackageError: The family is unknown, or its objective does not take these settings.
+    """
+    module = _module(family)
+    try:
+        return cast("Callable[..., dict[str, Any]]", module.objective(settings))
+    except TypeError as error:
+        raise PackageError(
+            f'The objective of the model family "{family}" does not take these settings: {error}.'
+        ) from error
+
+
+def _module(family: str) -> ModuleType:
+    if family not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise PackageError(f'The model family "{family}" is unknown; this version knows {known}.')
+    return import_module(FAMILIES[family])

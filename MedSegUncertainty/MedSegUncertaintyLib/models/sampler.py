@@ -36,12 +36,14 @@ class Sampler(Protocol):
 
     Attributes:
         spatial_dims: 2 or 3.
+        channels: Number of image channels.
         classes: Number of output classes, background (0) included.
         size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this.
         blendable: Whether a draw is linear in the fields of the encoding, so that tiles may be blended before drawing.
     """
 
     spatial_dims: int
+    channels: int
     classes: int
     size_multiple: int
     blendable: bool

@@ -301,14 +301,19 @@ def _structures(block: _Fields) -> tuple[Structure, ...]:
             ) from error
     if [structure.label for structure in structures] != list(range(1, len(structures) + 1)) or not structures:
         raise block.error("structures", "must have the labels 1, 2, 3 and so on, in this order")
+    # Files and segments are named after them.
+    if not all(slugs := [structure.slug for structure in structures]) or len(set(slugs)) < len(slugs):
+        raise block.error("structures", "must have names that differ in letters or digits")
     return tuple(structures)
 
 
 def _grid(grid: _Fields) -> GridRule:
+    spacing, orientation = grid.lengths_mm("spacing_mm"), grid.get("orientation", str)
     try:
-        return GridRule(grid.lengths_mm("spacing_mm"), grid.get("orientation", str))
+        return GridRule(spacing, orientation)
     except ValueError as error:
-        raise grid.error("orientation", f"cannot be used: {error}") from error
+        key = "orientation" if "orientation" in str(error) else "spacing_mm"
+        raise grid.error(key, f"cannot be used: {error}") from error
 
 
 def _intensity(block: _Fields) -> IntensityRule:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from MedSegUncertaintyLib.errors import PackageError
 from MedSegUncertaintyLib.models import registry
@@ -40,6 +40,11 @@ def load_sampler(package: ModelPackage, device: str | torch.device = "cpu") -> S
     module = registry.build(package.family, package.arguments)
     expected = {name: tuple(tensor.shape) for name, tensor in _distinct_tensors(module).items()}
     _check_shapes(package, expected, stored)
+    if module.classes != len(package.structures) + 1:
+        raise PackageError(
+            f"The model package {package.name} names {len(package.structures)} structures, but its network tells "
+            f"{module.classes} classes apart, background included; nothing was loaded."
+        )
     # Copies into the tensors of the module, which turns weights stored as float16 into float32. Not strict only
     # because second names of a tensor are not stored; names were compared above.
     module.load_state_dict(load_file(package.weights_path), strict=False)
@@ -89,23 +94,23 @@ def save_package(
         half: Store weights as float16, which halves the file.
 
     Raises:
-        PackageError: The metadata is incomplete, or a weight is too large for float16. Nothing usable was written.
+        PackageError: The metadata is incomplete, or a weight is too large for float16. Nothing was written.
     """
     folder = Path(folder).resolve()
-    for file in (Path(WEIGHTS), METADATA, CARD):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    weights = folder / WEIGHTS
-    save_file(_tensors_to_store(module, half), weights)
-
+    content = save(_tensors_to_store(module, half))
     metadata = copy.deepcopy(metadata)
-    content = weights.read_bytes()
     metadata.setdefault(BLOCK, {})["weights"] = {
         "file": WEIGHTS,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
     }
     ModelPackage.from_metadata(folder, metadata)
-    for file, text in ((CARD, card), (LICENSE, license_text), (METADATA, json.dumps(metadata, indent=2) + "\n")):
+    described = json.dumps(metadata, indent=2, allow_nan=False) + "\n"
+
+    for file in (Path(WEIGHTS), METADATA, CARD):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(content)
+    for file, text in ((CARD, card), (LICENSE, license_text), (METADATA, described)):
         # The same bytes on every platform.
         (folder / file).write_text(text, encoding="utf-8", newline="\n")
     return ModelPackage.from_folder(folder)

@@ -34,7 +34,8 @@ def split_cases(folder: str | Path, rule: DataRule) -> tuple[list[CaseFiles], li
         BadInputError: No images, or an image without a label map.
     """
     folder = Path(folder)
-    images = sorted((folder / rule.images).glob("*.nii.gz"))
+    # Names with a dot in front are leftovers of macOS.
+    images = sorted(path for path in (folder / rule.images).glob("*.nii.gz") if not path.name.startswith("."))
     if not images:
         raise BadInputError(f"There are no .nii.gz images in {folder / rule.images}.")
     cases = [CaseFiles(image, folder / rule.labels / image.name) for image in images]
@@ -46,7 +47,7 @@ def split_cases(folder: str | Path, rule: DataRule) -> tuple[list[CaseFiles], li
 
 
 def load_case(case: CaseFiles, grid: GridRule, intensity: IntensityRule) -> tuple[np.ndarray, np.ndarray]:
-    """Image (float32) and labels (int64) of a case on the model's grid, both (K, J, I).
+    """Image (float32) and labels (uint8) of a case on the model's grid, both (K, J, I).
 
     Raises:
         BadInputError: The label map lies on another grid, or the image is not at the model's spacing. Label maps are
@@ -56,9 +57,9 @@ def load_case(case: CaseFiles, grid: GridRule, intensity: IntensityRule) -> tupl
     if not image.geometry.matches(label.geometry):
         raise BadInputError(f"{case.label.name} does not lie on the grid of its image.")
     placement = Placement.plan(image.geometry, grid)
-    if sorted(placement.model.shape_ijk) != sorted(image.geometry.shape_ijk):
+    if not np.allclose(sorted(placement.model.spacing), sorted(image.geometry.spacing), rtol=1e-6):
         raise BadInputError(f"{case.image.name} is not at the spacing of the recipe; resample the case first.")
-    return apply(placement.to_model(image), intensity), placement.to_model(label).round().astype(np.int64)
+    return apply(placement.to_model(image), intensity), placement.to_model(label).round().astype(np.uint8)
 
 
 class PatchDataset(Dataset[tuple[Tensor, Tensor]]):

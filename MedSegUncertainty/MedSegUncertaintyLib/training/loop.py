@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.evaluation.overlap import dice
+from MedSegUncertaintyLib.inference.device import choose_device
+from MedSegUncertaintyLib.inference.tiling import pad_to_multiple
 from MedSegUncertaintyLib.training.data import PatchDataset, seed_generator
 from MedSegUncertaintyLib.training.recipe import Optimization, Recipe
 
@@ -55,7 +57,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         rule = self.recipe.optimization
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=rule.precision)  # type: ignore[arg-type]
+        # Fabric's own "auto" would take MPS, which lacks 3D operators.
+        accelerator = choose_device("auto").type
+        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=rule.precision)  # type: ignore[arg-type]
         # Channels last is about a fifth faster for small 3D batches on a CPU.
         layout = torch.channels_last_3d if len(self.recipe.patch) == 3 else torch.channels_last
         self.model.to(device=self.fabric.device).to(memory_format=layout)  # type: ignore[call-overload]
@@ -71,7 +75,7 @@ class Trainer:
         items = range(self.step * rule.batch, rule.steps * rule.batch)
         loader = DataLoader(
             data, rule.batch, sampler=items, num_workers=self.workers, persistent_workers=self.workers > 0,
-            pin_memory=self.fabric.device.type == "cuda",
+            pin_memory=self.fabric.device.type == "cuda", worker_init_fn=_leave_interrupts_to_the_parent,
         )  # fmt: skip
         sums: dict[str, float] = {}
         for image, target in loader:
@@ -116,11 +120,8 @@ class Trainer:
         return {f"dice {name}": score for name, score in zip(self.structures, np.mean(scores, axis=0), strict=True)}
 
     def _mean_prediction(self, image: Tensor) -> np.ndarray:
-        multiple = self.model.size_multiple
-        padding = [part for size in reversed(image.shape) for part in (0, -size % multiple)]
-        padded = functional.pad(image[None, None], padding)
         with self.fabric.autocast():
-            mean = self.average.module(padded).mean
+            mean = self.average.module(pad_to_multiple(image[None, None], self.model.size_multiple)).mean
         return mean[0].argmax(dim=0)[tuple(slice(size) for size in image.shape)].cpu().numpy()
 
     def save(self) -> None:
@@ -135,6 +136,16 @@ class Trainer:
         torch.save(state, temporary)
         os.replace(temporary, self.folder / CHECKPOINT)
 
+    def begin(self) -> None:
+        """Make sure that no earlier training is in the folder.
+
+        Raises:
+            BadInputError: There is one.
+        """
+        if (self.folder / CHECKPOINT).exists():
+            raise BadInputError(f"{self.folder} holds an earlier training; pass --resume or choose another folder.")
+        (self.folder / LOG).unlink(missing_ok=True)
+
     def resume(self) -> None:
         """Continue from the checkpoint; later lines of the log are dropped, since those steps are done again.
 
@@ -144,14 +155,14 @@ class Trainer:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             raise BadInputError(f"There is no checkpoint to resume in {self.folder}; train without --resume first.")
-        state = torch.load(path, map_location=self.fabric.device, weights_only=True)
         try:
+            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-        except RuntimeError as error:
-            raise BadInputError(f"The checkpoint in {self.folder} belongs to another network.") from error
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+        except Exception as error:  # what torch raises for a damaged file is anything from EOFError to struct.error
+            raise BadInputError(f"The checkpoint in {self.folder} is damaged or belongs to another network.") from error
         kept = [row for row in read_log(self.folder) if row["step"] <= self.step]
         (self.folder / LOG).unlink(missing_ok=True)
         for row in kept:
@@ -165,6 +176,11 @@ class Trainer:
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the parent alone decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def learning_rate(rule: Optimization, step: int) -> float:

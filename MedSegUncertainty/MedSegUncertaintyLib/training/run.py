@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from MedSegUncertaintyLib.inference.progress import Progress, StageClock
@@ -16,11 +17,12 @@ from MedSegUncertaintyLib.packages.package import BLOCK, ModelPackage
 from MedSegUncertaintyLib.packages.weights import load_sampler, save_package
 from MedSegUncertaintyLib.training.curves import draw_curves
 from MedSegUncertaintyLib.training.data import load_case, split_cases
-from MedSegUncertaintyLib.training.loop import Objective, Trainer
+from MedSegUncertaintyLib.training.loop import Trainer
 from MedSegUncertaintyLib.training.recipe import Recipe
 from MedSegUncertaintyLib.training.validation import card_figures, validate_package
-from MedSegUncertaintyLib.volumes.intensity import IntensityRule
-from MedSegUncertaintyLib.volumes.placement import GridRule
+
+MOST_WORKERS = 8
+"""More processes than these would not feed one network faster, and each holds a copy of the cases."""
 
 LICENSE_TEXT = "These weights are licensed under {license}.\nTraining data: {data} ({data_license}).\n"
 
@@ -38,58 +40,76 @@ def train(
     recipe's seed and the step, so a resumed training gives the weights that an uninterrupted one gives.
 
     Raises:
-        BadInputError: The recipe, the data or the checkpoint cannot be used.
+        BadInputError: The recipe, the data or the checkpoint cannot be used, or the output folder holds an earlier
+            training and ``resume`` is not set.
     """
     recipe = Recipe.from_file(recipe_path)
     output = Path(output_folder)
-    output.mkdir(parents=True, exist_ok=True)
-    grid, intensity = GridRule(**recipe.package["grid"]), IntensityRule.from_json(recipe.package["intensity"])
+    planned = planned_package(recipe, output)
     training_files, validation_files = split_cases(data_folder, recipe.data)
-    read = StageClock("read cases", len(training_files) + len(validation_files), progress)
-    training, validation = (
-        [read.counted(load_case(case, grid, intensity)) for case in files]
-        for files in (training_files, validation_files)
-    )
-    trainer = make_trainer(recipe, output)
+    output.mkdir(parents=True, exist_ok=True)
+    trainer = make_trainer(recipe, planned, output)
     if resume:
         trainer.resume()
+    else:
+        trainer.begin()
+    read = StageClock("read cases", len(training_files) + len(validation_files), progress)
+    training, validation = (
+        [read.counted(load_case(case, planned.grid, planned.intensity)) for case in files]
+        for files in (training_files, validation_files)
+    )
     clock = StageClock("train", recipe.optimization.steps, progress)
     trainer.fit(training, validation, clock.at)
-    draw_curves(output, [structure["name"] for structure in recipe.package["structures"]])
+    draw_curves(output, trainer.structures)
     package = write_package(recipe, trainer.average.module, output, len(training))
     figures = validate_package(package, validation_files, progress)
     return write_package(recipe, load_sampler(package), output, len(training), figures)
 
 
-def make_trainer(recipe: Recipe, folder: Path) -> Trainer:
-    """Trainer of the recipe's family with freshly initialized weights."""
-    import torch
+def planned_package(recipe: Recipe, output: Path) -> ModelPackage:
+    """The package that the recipe will make, so that its mistakes come to light before the training.
 
+    Raises:
+        PackageError: A field of the package's metadata is missing or wrong.
+    """
+    weights = {"file": "models/model.safetensors", "sha256": "0" * 64, "bytes": 0}
+    metadata = package_metadata(recipe, 0, {})
+    metadata[BLOCK]["weights"] = weights
+    return ModelPackage.from_metadata(output / recipe.name, metadata)
+
+
+def make_trainer(recipe: Recipe, package: ModelPackage, folder: Path) -> Trainer:
+    """Trainer with freshly initialized weights."""
     torch.manual_seed(recipe.seed)
-    model = registry.build(recipe.package["family"], recipe.package["arguments"])
-    structures = [structure["name"] for structure in recipe.package["structures"]]
+    model = registry.build(package.family, package.arguments)
+    objective = registry.objective(package.family, recipe.objective)
     # The children would start anew for a handful of steps, and Windows and macOS start them slowly.
-    workers = 0 if recipe.optimization.steps < 100 else (os.cpu_count() or 1)
-    return Trainer(recipe, model, make_objective(recipe), structures, folder, workers)
+    workers = 0 if recipe.optimization.steps < 100 else min(MOST_WORKERS, usable_cpus())
+    structures = [structure.name for structure in package.structures]
+    return Trainer(recipe, model, objective, structures, folder, workers)
 
 
-def make_objective(recipe: Recipe) -> Objective:
-    """Objective of the recipe's family."""
-    from MedSegUncertaintyLib.models.ssn.objective import SSNObjective
+def usable_cpus() -> int:
+    """CPUs that this process may use, which containers and batch systems restrict."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    objectives: dict[str, Callable[..., Objective]] = {"ssn": SSNObjective}
-    return objectives[recipe.package["family"]](**recipe.objective)
+
+def package_metadata(recipe: Recipe, cases: int, figures: dict[str, Any]) -> dict[str, Any]:
+    """Content of ``metadata.json`` without the entry of the weights."""
+    own = copy.deepcopy(recipe.package)
+    own.setdefault("training_data", {})["cases"] = cases
+    own["evaluation"] = figures
+    return {**recipe.metadata, BLOCK: own}
 
 
 def write_package(
     recipe: Recipe, model: nn.Module, output: Path, cases: int, figures: dict[str, Any] | None = None
 ) -> ModelPackage:
     """Write the package with half-precision weights; with ``figures``, they go into metadata and card."""
-    own = copy.deepcopy(recipe.package)
-    own["training_data"]["cases"] = cases
-    own["evaluation"] = figures or {}
+    metadata = package_metadata(recipe, cases, figures or {})
+    own = metadata[BLOCK]
     license_text = LICENSE_TEXT.format(
         license=own["weights_license"], data=own["training_data"]["name"], data_license=own["training_data"]["license"]
     )
     card = recipe.card.replace("{figures}", card_figures(figures) if figures else "Not yet measured.")
-    return save_package(output / recipe.name, model, {**recipe.metadata, BLOCK: own}, card, license_text, half=True)
+    return save_package(output / recipe.name, model, metadata, card, license_text, half=True)

@@ -53,7 +53,7 @@ _KEYS = (
 )
 
 
-def case_figures(result: InferenceResult, reader: np.ndarray) -> dict[str, dict[str, float]]:
+def case_figures(result: InferenceResult, reader: np.ndarray) -> dict[str, dict[str, float | None]]:
     """Figures of one case per structure; ``reader`` are the reader's labels on the input grid."""
     truth = reader[result.box.slices_kji]
     figures = {}
@@ -68,7 +68,7 @@ def case_figures(result: InferenceResult, reader: np.ndarray) -> dict[str, dict[
             float(np.mean(singles)),
             result.summary["structures"][index]["mean_pairwise_dice"],
             float(spread["q05"] <= volume <= spread["q95"]),
-            100.0 * (spread["q95"] - spread["q05"]) / volume,
+            100.0 * (spread["q95"] - spread["q05"]) / volume if volume else None,
         )
         figures[structure.name] = dict(zip(_KEYS, values, strict=True))
     return figures
@@ -88,7 +88,7 @@ def card_figures(figures: dict[str, Any]) -> str:
         overlap, singles, pairs, inside, width = (row[key] for key in _KEYS)
         lines.append(
             f"| {name} | {overlap['mean']:.3f} ({overlap['sd']:.3f}) | {singles['mean']:.3f} | {pairs['mean']:.3f} "
-            f"| {inside['count']} of {figures['cases']} | {width['mean']:.0f} % |"
+            f"| {inside['count']} of {figures['cases']} | {width.get('mean', float('nan')):.0f} % |"
         )
     return "\n".join(lines)
 
@@ -102,7 +102,11 @@ def whole_region(volume: Volume) -> RegionOfInterest:
     return RegionOfInterest((center[0], center[1], center[2]), (extent[0], extent[1], extent[2]))
 
 
-def _summary(key: str, values: list[float]) -> dict[str, float]:
+def _summary(key: str, values: list[float | None]) -> dict[str, float]:
+    """Mean, SD and minimum; cases in which a figure is not defined (an empty reader's mask) do not count."""
+    defined = [value for value in values if value is not None]
     if key == "reader_volume_inside_90_percent_interval":
-        return {"count": int(sum(values)), "fraction": float(np.mean(values))}
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values)), "minimum": float(np.min(values))}
+        return {"count": int(sum(defined)), "fraction": float(np.mean(defined))}
+    if not defined:
+        return {}
+    return {"mean": float(np.mean(defined)), "sd": float(np.std(defined)), "minimum": float(np.min(defined))}

@@ -22,16 +22,15 @@ class PairwiseOverlap:
     dice: np.ndarray
 
     @property
-    def mean_dice(self) -> float:
-        """Mean Dice over the pairs of different samples; 1 for a single sample."""
+    def mean_dice(self) -> float | None:
+        """Mean Dice over the pairs of different samples; ``None`` for a single sample, which has no pair."""
         pairs = np.triu_indices(len(self.dice), k=1)
-        return float(self.dice[pairs].mean()) if pairs[0].size else 1.0
+        return float(self.dice[pairs].mean()) if pairs[0].size else None
 
 
 def pairwise_overlap(samples: SampleSet, label: int) -> PairwiseOverlap:
     """Overlap of all pairs of samples for the structure ``label``."""
-    bits = samples.packed_masks(label)
-    both = np.array([np.bitwise_count(row & bits).sum(axis=1, dtype=np.int64) for row in bits])
+    both = samples.intersections(label)
     sizes = both.diagonal()
     total = sizes[:, None] + sizes
     either = total - both
@@ -59,7 +58,8 @@ class Representatives:
 def representatives(overlaps: list[PairwiseOverlap]) -> Representatives:
     """Representative samples by 1 - IoU averaged over the structures' overlaps."""
     distance = 1.0 - np.mean([overlap.iou for overlap in overlaps], axis=0)
-    first, second = np.unravel_index(int(distance.argmax()), distance.shape)
+    # Below the diagonal no pair is a sample with itself, also when all are equal.
+    pairs = np.tril_indices(len(distance), k=-1 if len(distance) > 1 else 0)
+    second, first = (indices[int(distance[pairs].argmax())] for indices in pairs)
     median = int(distance.mean(axis=1).argmin())
-    pair = (int(min(first, second)), int(max(first, second)))
-    return Representatives(median, pair, float(distance[first, second]))
+    return Representatives(median, (int(first), int(second)), float(distance[first, second]))

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+_BLOCK_BYTES = 16 * 2**20
+"""Bits of all samples that are compared at a time; small enough that memory does not follow their number."""
+
 
 class SampleSet:
     """Label maps (K, J, I) of one box, each cropped to its labels and deflated.
@@ -39,19 +42,20 @@ class SampleSet:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the deflated samples take."""
-        return sum(len(packed) for _, packed in self._packed)
-
-    def packed_masks(self, label: int) -> np.ndarray:
-        """Masks of one structure as bits (S, bytes) over the smallest box that holds all samples."""
-        starts = np.array([[part.start for part in box] for box, _ in self._packed if _has_voxels(box)])
-        stops = np.array([[part.stop for part in box] for box, _ in self._packed if _has_voxels(box)])
-        if not len(starts):
-            return np.zeros((len(self), 1), dtype=np.uint8)
-        union = tuple(slice(a, b) for a, b in zip(starts.min(axis=0), stops.max(axis=0), strict=True))
-        return np.stack([np.packbits(labels[union] == label) for labels in self])
+    def intersections(self, label: int) -> np.ndarray:
+        """Voxels that every pair of samples has in common for one structure, (S, S) int64; sizes on the diagonal."""
+        boxes = [box for box, _ in self._packed if all(part.stop > part.start for part in box)]
+        counts = np.zeros((len(self), len(self)), dtype=np.int64)
+        if not boxes:
+            return counts
+        union = tuple(slice(min(b[n].start for b in boxes), max(b[n].stop for b in boxes)) for n in range(3))
+        row_bytes = len(self) * np.prod([part.stop - part.start for part in union[1:]]) / 8
+        thickness = max(1, int(_BLOCK_BYTES // row_bytes))
+        for start in range(union[0].start, union[0].stop, thickness):
+            slab = (slice(start, min(start + thickness, union[0].stop)), *union[1:])
+            bits = np.stack([np.packbits(labels[slab] == label) for labels in self])
+            counts += [np.bitwise_count(row & bits).sum(axis=1, dtype=np.int64) for row in bits]
+        return counts
 
 
 def bounding_slices(mask: np.ndarray) -> tuple[slice, ...]:
@@ -61,7 +65,3 @@ def bounding_slices(mask: np.ndarray) -> tuple[slice, ...]:
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         slices.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 0))
     return tuple(slices)
-
-
-def _has_voxels(box: tuple[slice, ...]) -> bool:
-    return all(part.stop > part.start for part in box)

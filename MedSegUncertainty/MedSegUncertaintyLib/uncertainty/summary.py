@@ -19,7 +19,11 @@ BAND_MM = 2.0
 
 
 def summarize(
-    samples: SampleSet, statistics: Statistics, structures: Sequence[Structure], box_geometry: Geometry
+    samples: SampleSet,
+    statistics: Statistics,
+    structures: Sequence[Structure],
+    box_geometry: Geometry,
+    inside: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Numbers per structure and for the whole set, as plain JSON types.
 
@@ -28,7 +32,9 @@ def summarize(
         statistics: Their statistics on the same box.
         structures: In the order of the package.
         box_geometry: Grid of the box.
+        inside: Which voxels of the box were segmented, bool; ``None`` for all.
     """
+    edge = region_edge(np.ones(samples.shape_kji, dtype=bool) if inside is None else inside)
     overlaps = [pairwise_overlap(samples, structure.label) for structure in structures]
     chosen = representatives(overlaps)
     return {
@@ -40,6 +46,7 @@ def summarize(
                 "volume_ml": volume_spread(statistics.volumes_ml[:, index]),
                 "prediction_ml": float((statistics.prediction == structure.label).sum() * box_geometry.voxel_volume_ml),
                 "mean_pairwise_dice": overlaps[index].mean_dice,
+                "samples_touching_region_edge": sum(structure.label in labels[edge] for labels in samples),
                 "entropy_bits": band_entropy(statistics, structure.label, box_geometry),
             }
             for index, structure in enumerate(structures)
@@ -64,6 +71,20 @@ def volume_spread(volumes_ml: np.ndarray) -> dict[str, float]:
         "q95": float(high),
         "maximum": float(volumes_ml.max()),
     }
+
+
+def region_edge(inside: np.ndarray) -> np.ndarray:
+    """Voxels of a region (K, J, I) with a neighbor outside of it; axes of a single voxel do not count.
+
+    A structure that reaches them may go on beyond, where it was not looked for.
+    """
+    edge = np.zeros_like(inside)
+    for axis, size in enumerate(inside.shape):
+        if size > 1:
+            padded = np.pad(inside, [(1, 1) if other == axis else (0, 0) for other in range(3)])
+            before, after = (np.take(padded, range(start, start + size), axis) for start in (0, 2))
+            edge |= inside & ~(before & after)
+    return edge
 
 
 def boundary_band(mask: np.ndarray, geometry: Geometry) -> np.ndarray:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from MedSegUncertaintyLib.errors import CanceledError, MemoryExhaustedError
 from MedSegUncertaintyLib.inference import engine as engine_module
-from MedSegUncertaintyLib.inference.engine import Engine, Plan
+from MedSegUncertaintyLib.inference.device import is_out_of_memory
+from MedSegUncertaintyLib.inference.engine import PASS_BYTES, Engine, Plan
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
 from MedSegUncertaintyLib.inference.tiling import blend, tile_regions
@@ -22,13 +23,14 @@ class Pointwise(nn.Module):
 
     spatial_dims, classes, size_multiple = 3, 2, 4
 
-    def __init__(self, blendable: bool = True, largest: int = 10**9, most_draws: int = 10**9) -> None:
+    def __init__(self, blendable: bool = True, largest: int = 10**9, most_logits: int = 10**9) -> None:
         super().__init__()
-        self.blendable, self.largest, self.most_draws = blendable, largest, most_draws
+        self.blendable, self.largest, self.most_logits = blendable, largest, most_logits
         self.layer = nn.Conv3d(1, 2, 1)
         nn.init.constant_(self.layer.weight, 0.7)
         nn.init.constant_(self.layer.bias, 0.1)
         self.encoded: list[tuple[int, ...]] = []
+        self.passes: list[int] = []
 
     def encode(self, image: Tensor) -> Mapping[str, Tensor]:
         if max(image.shape[2:]) > self.largest:
@@ -40,55 +42,90 @@ class Pointwise(nn.Module):
         return {"w": NoiseField(2, "global"), "e": NoiseField(2, "voxel")}
 
     def draw(self, encoding: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> Tensor:
-        if len(noise["w"]) > self.most_draws:
+        self.passes.append(noise["e"].numel())
+        if noise["e"].numel() > self.most_logits:
             raise torch.OutOfMemoryError("too many draws")
         return encoding["mean"] + noise["w"].view(-1, 2, 1, 1, 1) + 0.5 * noise["e"]
 
 
-def run(model: Pointwise, edge: int = 128, draws: int = 0, count: int = 5, **options: object) -> Tensor:
-    image = torch.linspace(-1, 1, 21 * 30 * 18).view(1, 21, 30, 18)
+SHAPE = (21, 30, 18)
+PADDED_LOGITS = 2 * 24 * 32 * 20
+
+
+def run(model: Pointwise, edge: int = 128, pass_bytes: int = PASS_BYTES, count: int = 5, **options: object) -> Tensor:
+    image = torch.linspace(-1, 1, int(np.prod(SHAPE))).view(1, *SHAPE)
     engine = Engine(model, CPU, False, options.get("cancel") or CancelToken(), options.get("listener"))
-    engine.plan = Plan(CPU, edge, draws)
+    engine.plan = Plan(CPU, edge, pass_bytes)
     return torch.stack(list(engine.sample(image, count, NoiseSource(7))))
 
 
 def test_probabilities_have_the_shape_of_the_image_and_sum_to_one() -> None:
     samples = run(Pointwise())
-    assert samples.shape == (5, 2, 21, 30, 18)
-    torch.testing.assert_close(samples.sum(dim=1), torch.ones(5, 21, 30, 18))
+    assert samples.shape == (5, 2, *SHAPE)
+    torch.testing.assert_close(samples.sum(dim=1), torch.ones(5, *SHAPE))
 
 
 @pytest.mark.parametrize("blendable", [True, False])
-@pytest.mark.parametrize(("edge", "draws"), [(12, 5), (8, 2), (128, 1), (16, 3)])
-def test_neither_tiles_nor_draws_per_pass_change_a_sample(blendable: bool, edge: int, draws: int) -> None:
+@pytest.mark.parametrize(("edge", "draws"), [(12, 5), (8, 2), (128, 1), (16, 0.1)])
+def test_neither_tiles_nor_passes_change_a_sample(blendable: bool, edge: int, draws: float) -> None:
     expected = run(Pointwise())
-    torch.testing.assert_close(run(Pointwise(blendable), edge, draws), expected, rtol=1e-5, atol=1e-6)
+    got = run(Pointwise(blendable), edge, int(4 * PADDED_LOGITS * draws))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_image_is_encoded_once_for_all_samples() -> None:
     model = Pointwise()
-    run(model, draws=2, count=9)
+    run(model, pass_bytes=4 * PADDED_LOGITS * 2, count=9)
     assert model.encoded == [(24, 32, 20)]
 
 
-def test_memory_ladder_takes_fewer_draws_then_smaller_tiles() -> None:
+@pytest.mark.parametrize("draws", [3, 0.3])
+def test_passes_stay_within_their_memory(draws: float) -> None:
+    model = Pointwise()
+    run(model, pass_bytes=int(4 * PADDED_LOGITS * draws))
+    assert max(model.passes) <= PADDED_LOGITS * draws
+    assert max(model.passes) > 0.5 * PADDED_LOGITS * draws
+
+
+def test_memory_ladder_takes_smaller_tiles_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "SMALLEST_EDGE", 8)
+    monkeypatch.setattr(engine_module, "SMALLEST_PASS", 4)
     expected = run(Pointwise())
-    model = Pointwise(largest=32, most_draws=2)
-    torch.testing.assert_close(run(model, edge=64, draws=5), expected, rtol=1e-5, atol=1e-6)
-    small = Pointwise(largest=16)
-    with pytest.raises(MemoryExhaustedError, match="not enough memory on cpu even for one draw in the smallest tiles"):
-        run(small)
+    model = Pointwise(largest=16, most_logits=PADDED_LOGITS // 5)
+    torch.testing.assert_close(run(model), expected, rtol=1e-5, atol=1e-6)
+    assert {max(size) for size in model.encoded} == {16}
+    assert max(size for size in model.passes[-5:]) <= PADDED_LOGITS // 5
 
 
-def test_ladder_ends_on_the_cpu_only_if_allowed() -> None:
-    cuda = torch.device("cuda")
-    steps, plan = [], Plan(cuda, 128, 4)
-    while (smaller := plan.smaller(allow_cpu=True)) is not None:
+def test_a_ladder_without_further_steps_is_one_sentence() -> None:
+    with pytest.raises(MemoryExhaustedError, match="not enough memory on cpu, however small the parts"):
+        run(Pointwise(largest=16))
+
+
+def test_steps_of_the_ladder() -> None:
+    cuda, steps, plan = torch.device("cuda"), [], Plan(torch.device("cuda"), 128)
+    while (smaller := plan.smaller_tiles(longest=100, allow_cpu=True)) is not None:
         plan = smaller
-        steps.append((plan.device.type, plan.edge, plan.draws))
-    assert steps[:4] == [("cuda", 128, 2), ("cuda", 128, 1), ("cuda", 64, 1), ("cuda", 32, 1)]
-    assert steps[4][0] == "cpu"
-    assert Plan(cuda, 32, 1).smaller(allow_cpu=False) is None
+        steps.append((plan.device.type, plan.edge))
+    assert steps == [("cuda", 50), ("cuda", 32), ("cpu", 32)]
+    assert Plan(cuda, 32).smaller_tiles(100, allow_cpu=False) is None
+    drawing = Plan(cuda, 64, engine_module.SMALLEST_PASS)
+    assert drawing.smaller_passes(allow_cpu=False) is None
+    assert drawing.smaller_passes(allow_cpu=True) == Plan(CPU, 64, PASS_BYTES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate",
+        "MPS backend out of memory (MPS allocated: 9 GB)",
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_every_way_of_saying_out_of_memory_is_understood(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(ValueError(words))
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
@@ -119,13 +156,13 @@ def test_cancel_between_draws() -> None:
             token.cancel()
 
     with pytest.raises(CanceledError):
-        run(Pointwise(), draws=1, cancel=token, listener=listener)
+        run(Pointwise(), pass_bytes=4 * PADDED_LOGITS, cancel=token, listener=listener)
     assert seen[-1].done == 2
 
 
 def test_progress_counts_tiles_and_samples_with_the_time_left() -> None:
     seen: list[Progress] = []
-    run(Pointwise(), edge=16, draws=2, listener=seen.append)
+    run(Pointwise(), edge=16, listener=seen.append)
     tiles = [event for event in seen if event.stage == "encode the image"]
     draws = [event for event in seen if event.stage == "draw samples"]
     assert [event.done for event in tiles] == list(range(tiles[0].total + 1))
@@ -145,9 +182,3 @@ def test_tiles_cover_the_grid_and_blending_keeps_a_constant() -> None:
         (region, {"x": torch.full((1, 2, *(part.stop - part.start for part in region)), 3.5)}) for region in regions
     ]
     torch.testing.assert_close(blend(parts, shape)["x"], torch.full((1, 2, *shape), 3.5))
-
-
-def test_passes_stay_within_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "PASS_BYTES", 4 * 2 * 32 * 20 * 7)
-    model = Pointwise(most_draws=2)
-    assert len(run(model)) == 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from MedSegUncertaintyLib.errors import BadInputError, CanceledError
+from MedSegUncertaintyLib.errors import BadInputError, CanceledError, MemoryExhaustedError, PackageError
 from MedSegUncertaintyLib.inference.device import choose_device, why_not
 from MedSegUncertaintyLib.inference.progress import CancelToken
 from MedSegUncertaintyLib.inference.request import InferenceRequest
@@ -14,6 +14,7 @@ from MedSegUncertaintyLib.inference.run import segment
 from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.weights import save_package
+from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
 
 ARGUMENTS = {
@@ -29,10 +30,14 @@ ARGUMENTS = {
 @pytest.fixture
 def package(package_folder: Path) -> ModelPackage:
     """The test package with random weights of a tiny SSN."""
-    metadata = json.loads((package_folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    metadata["medseg_uncertainty"]["arguments"] = ARGUMENTS
+    return make_package(package_folder, ARGUMENTS)
+
+
+def make_package(folder: Path, arguments: dict) -> ModelPackage:
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata["medseg_uncertainty"]["arguments"] = arguments
     torch.manual_seed(0)
-    return save_package(package_folder, registry.build("ssn", ARGUMENTS), metadata, "# Card\n", "CC0\n")
+    return save_package(folder, registry.build("ssn", arguments), metadata, "# Card\n", "CC0\n")
 
 
 def change(package: ModelPackage, **own: object) -> None:
@@ -124,6 +129,42 @@ def test_cancel(package: ModelPackage, blob_volume: Volume) -> None:
     token.cancel()
     with pytest.raises(CanceledError):
         segment(blob_volume, request(package), cancel=token)
+
+
+@pytest.mark.parametrize("key", ["spatial_dims", "channels"])
+def test_models_for_other_images_are_refused(package_folder: Path, blob_volume: Volume, key: str) -> None:
+    arguments = {**ARGUMENTS, key: 2}
+    package = make_package(package_folder, arguments)
+    with pytest.raises(PackageError, match="The model two-blobs is not for one 3D image"):
+        segment(blob_volume, request(package))
+
+
+def test_a_network_with_other_classes_than_structures_is_refused(package_folder: Path, blob_volume: Volume) -> None:
+    package = make_package(package_folder, {**ARGUMENTS, "classes": 4})
+    with pytest.raises(PackageError, match="names 2 structures, but its network tells 4 classes apart"):
+        segment(blob_volume, request(package))
+
+
+def test_maps_that_do_not_fit_are_one_sentence(
+    package: ModelPackage, blob_volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def update(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(StatisticsStream, "update", update)
+    with pytest.raises(MemoryExhaustedError, match="not enough memory for the maps of this volume"):
+        segment(blob_volume, request(package))
+
+
+def test_a_structure_cut_by_the_region_is_counted(package: ModelPackage, blob_volume: Volume) -> None:
+    result = segment(blob_volume, request(package))
+    for index, structure in enumerate(result.structures):
+        faces = [
+            np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel(), labels[:, :, [0, -1]].ravel()])
+            for labels in result.samples
+        ]
+        touching = sum(structure.label in face for face in faces)
+        assert result.summary["structures"][index]["samples_touching_region_edge"] == touching > 0
 
 
 def test_request_survives_json() -> None:

@@ -102,7 +102,7 @@ class Sampler:
             "factor": (factor * mask)[None],
             "scale": (diagonal + 1e-3).sqrt()[None],
         }
-        self.model = SSN(torch.nn.Identity(), 3, 1, self.classes, rank).double()
+        self.model = SSN(torch.nn.Identity(), 3, 1, 1, self.classes, rank).double()
 
     def _first(self, key: str) -> torch.Tensor:
         return torch.from_numpy(self.golden[f"sampler/{key}"]).movedim(-1, 0).contiguous()

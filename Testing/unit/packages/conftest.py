@@ -10,6 +10,8 @@ from MedSegUncertaintyLib.packages.weights import save_package
 
 
 class TinyModel(torch.nn.Module):
+    classes = 2
+
     def __init__(self, channels):
         super().__init__()
         self.first = torch.nn.Conv3d(1, channels, 3)
@@ -30,7 +32,7 @@ def tiny_family(monkeypatch):
     module = types.ModuleType("tiny_family")
     module.build = build
     monkeypatch.setitem(sys.modules, "tiny_family", module)
-    monkeypatch.setitem(registry.FAMILIES, "tiny", "tiny_family:build")
+    monkeypatch.setitem(registry.FAMILIES, "tiny", "tiny_family")
     return made
 
 

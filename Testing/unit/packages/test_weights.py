@@ -186,3 +186,12 @@ def test_damaged_or_missing_foreign_file(tmp_path, tiny_model):
     for broken in (path, tmp_path / "absent.pt"):
         with pytest.raises(PackageError, match="cannot be read as a PyTorch file; it is missing or damaged"):
             load_foreign_state_dict(broken)
+
+
+def test_a_refused_save_leaves_the_earlier_package_as_it_was(tmp_path, tiny_family, metadata):
+    model = registry.build("tiny", {"channels": 4})
+    save_package(tmp_path / "tiny", model, metadata, "# Card\n", "CC0\n")
+    torch.nn.init.ones_(model.first.weight)
+    with pytest.raises(PackageError):
+        save_package(tmp_path / "tiny", model, {**metadata, "task": None}, "# Card\n", "CC0\n")
+    assert not (load_sampler(ModelPackage.from_folder(tmp_path / "tiny")).first.weight == 1).all()

@@ -38,6 +38,7 @@ def recipe_path(tmp_path: Path) -> Path:
         "patch": "[16, 16, 16]",
         "validation_every": "3",
         "pairs": "3",
+        "mean_dice_weight": "1.0",
         "warmup": "2",
         "steps": "6",
         "batch": "2",

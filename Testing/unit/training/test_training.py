@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.errors import BadInputError, PackageError
 from MedSegUncertaintyLib.inference.progress import Progress
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.training.data import CaseFiles, PatchDataset, load_case, split_cases
-from MedSegUncertaintyLib.training.loop import learning_rate, read_log
+from MedSegUncertaintyLib.training.loop import Trainer, learning_rate, read_log
 from MedSegUncertaintyLib.training.recipe import Recipe
-from MedSegUncertaintyLib.training.run import make_trainer, train
+from MedSegUncertaintyLib.training.run import make_trainer, planned_package, train
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 from MedSegUncertaintyLib.volumes.intensity import IntensityRule
 from MedSegUncertaintyLib.volumes.placement import GridRule
@@ -23,6 +23,10 @@ from MedSegUncertaintyLib.volumes.reading import write_volume
 def cases(recipe: Recipe, files: list[CaseFiles]) -> list[tuple[np.ndarray, np.ndarray]]:
     grid, intensity = GridRule(**recipe.package["grid"]), IntensityRule.from_json(recipe.package["intensity"])
     return [load_case(case, grid, intensity) for case in files]
+
+
+def trainer_of(recipe: Recipe, folder: Path) -> Trainer:
+    return make_trainer(recipe, planned_package(recipe, folder), folder)
 
 
 def test_every_nth_case_is_kept_for_validation(recipe: Recipe, box_data: Path) -> None:
@@ -59,7 +63,7 @@ def test_image_and_label_move_together(recipe: Recipe, box_data: Path) -> None:
 
 def test_resumed_training_gives_the_same_losses_and_weights(recipe: Recipe, box_data: Path, tmp_path: Path) -> None:
     training, validation = (cases(recipe, files) for files in split_cases(box_data, recipe.data))
-    whole, first = (make_trainer(recipe, tmp_path / name) for name in ("whole", "parts"))
+    whole, first = (trainer_of(recipe, tmp_path / name) for name in ("whole", "parts"))
     for trainer in (whole, first):
         trainer.folder.mkdir()
     whole.fit(training, validation, lambda step: None)
@@ -73,7 +77,7 @@ def test_resumed_training_gives_the_same_losses_and_weights(recipe: Recipe, box_
 
     with pytest.raises(KilledError):
         first.fit(training, validation, kill)
-    resumed = make_trainer(recipe, tmp_path / "parts")
+    resumed = trainer_of(recipe, tmp_path / "parts")
     resumed.resume()
     assert resumed.step == 3
     resumed.fit(training, validation, lambda step: None)
@@ -111,15 +115,48 @@ def test_training_learns_and_writes_a_package(recipe_path: Path, box_data: Path,
 
 def test_resume_without_a_checkpoint_is_one_sentence(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="There is no checkpoint to resume in"):
-        make_trainer(recipe, tmp_path).resume()
+        trainer_of(recipe, tmp_path).resume()
 
 
 def test_resume_refuses_another_network(recipe: Recipe, recipe_path: Path, tmp_path: Path) -> None:
-    make_trainer(recipe, tmp_path).save()
+    trainer_of(recipe, tmp_path).save()
     wider = recipe_path.read_text(encoding="utf-8").replace("widths = [4, 8, 8, 8]", "widths = [4, 8, 8, 16]")
     recipe_path.write_text(wider, encoding="utf-8")
-    with pytest.raises(BadInputError, match="belongs to another network"):
-        make_trainer(Recipe.from_file(recipe_path), tmp_path).resume()
+    with pytest.raises(BadInputError, match="is damaged or belongs to another network"):
+        trainer_of(Recipe.from_file(recipe_path), tmp_path).resume()
+
+
+def test_a_damaged_checkpoint_is_one_sentence(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"junk")
+    with pytest.raises(BadInputError, match="is damaged or belongs to another network"):
+        trainer_of(recipe, tmp_path).resume()
+
+
+def test_a_new_training_does_not_overwrite_an_earlier_one(recipe_path: Path, box_data: Path, tmp_path: Path) -> None:
+    trainer_of(Recipe.from_file(recipe_path), tmp_path).save()
+    with pytest.raises(BadInputError, match="holds an earlier training; pass --resume or choose another folder"):
+        train(recipe_path, box_data, tmp_path)
+
+
+def test_mistakes_in_the_package_come_to_light_before_training(
+    recipe_path: Path, box_data: Path, tmp_path: Path
+) -> None:
+    text = recipe_path.read_text(encoding="utf-8").replace('weights_license = "CC-BY-SA-4.0"\n', "")
+    recipe_path.write_text(text, encoding="utf-8")
+    with pytest.raises(PackageError, match="weights_license is missing"):
+        train(recipe_path, box_data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_are_never_resampled(recipe: Recipe, tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    geometry = Geometry.from_parts((36, 50, 36), (0.985, 0.985, 0.985))
+    rng = np.random.default_rng(0)
+    write_volume(tmp_path / "images" / "a.nii.gz", rng.normal(100, 9, geometry.shape_kji), geometry)
+    write_volume(tmp_path / "labels" / "a.nii.gz", np.zeros(geometry.shape_kji, np.uint8), geometry)
+    with pytest.raises(BadInputError, match="is not at the spacing of the recipe"):
+        cases(recipe, split_cases(tmp_path, recipe.data)[1])
 
 
 def test_learning_rate_rises_then_falls(recipe: Recipe) -> None:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.uncertainty import samples as samples_module
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS, contour_mask
 from MedSegUncertaintyLib.uncertainty.representatives import PairwiseOverlap, pairwise_overlap, representatives
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics, StatisticsStream
-from MedSegUncertaintyLib.uncertainty.summary import boundary_band, uncertain_slices, volume_spread
+from MedSegUncertaintyLib.uncertainty.summary import boundary_band, region_edge, uncertain_slices, volume_spread
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 SHAPE = (5, 6, 7)
@@ -143,6 +144,35 @@ def test_boundary_band_is_measured_in_mm() -> None:
     # The surface runs through the first voxels inside, 0.5 mm apart: four to each side lie within 2 mm.
     np.testing.assert_array_equal(columns, np.arange(6, 15))
     assert not boundary_band(np.zeros_like(mask), geometry).any()
+
+
+def test_region_edge_are_the_voxels_with_an_outer_neighbor() -> None:
+    inside = np.zeros((1, 5, 6), dtype=bool)
+    inside[0, 1:4, 1:5] = True
+    expected = inside.copy()
+    expected[0, 2, 2:4] = False
+    np.testing.assert_array_equal(region_edge(inside), expected)
+    assert region_edge(np.ones((3, 3, 3), dtype=bool)).sum() == 26
+
+
+def test_a_single_sample_has_no_pairs(blob_result: InferenceResult) -> None:
+    overlap = pairwise_overlap(sample_set(blob_result.samples[0][None]), 1)
+    assert overlap.mean_dice is None
+    assert representatives([overlap]).most_different == (0, 0)
+
+
+def test_equal_samples_give_a_pair_of_different_numbers() -> None:
+    labels = np.ones((3, *SHAPE), dtype=np.uint8)
+    chosen = representatives([pairwise_overlap(sample_set(labels), 1)])
+    assert chosen.most_different == (0, 1)
+    assert chosen.distance == 0.0
+
+
+def test_overlap_counts_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(1).integers(0, 2, (5, *SHAPE)).astype(np.uint8)
+    whole = sample_set(labels).intersections(1)
+    monkeypatch.setattr(samples_module, "_BLOCK_BYTES", 60)
+    np.testing.assert_array_equal(sample_set(labels).intersections(1), whole)
 
 
 def test_uncertain_slices_come_in_order() -> None:

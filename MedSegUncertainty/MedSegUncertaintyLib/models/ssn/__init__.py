@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.ssn.network import SSN
+    from MedSegUncertaintyLib.models.ssn.objective import SSNObjective
 
 
 def build(arguments: dict[str, Any]) -> "SSN":
@@ -11,3 +12,10 @@ def build(arguments: dict[str, Any]) -> "SSN":
     from MedSegUncertaintyLib.models.ssn.network import build as build_network
 
     return build_network(arguments)
+
+
+def objective(settings: dict[str, Any]) -> "SSNObjective":
+    """What training minimizes, from the recipe's settings; imports torch."""
+    from MedSegUncertaintyLib.models.ssn.objective import SSNObjective
+
+    return SSNObjective(**settings)

@@ -26,6 +26,7 @@ class SSN(nn.Module):
     Args:
         backbone: Network from (B, channels, *spatial) to (B, features, *spatial).
         spatial_dims: 2 or 3.
+        channels: Image channels that the backbone takes.
         features: Channels that the backbone gives.
         classes: Number of classes with an explicit background; at least 2.
         rank: Number of columns of the factor.
@@ -38,6 +39,7 @@ class SSN(nn.Module):
         self,
         backbone: nn.Module,
         spatial_dims: int,
+        channels: int,
         features: int,
         classes: int,
         rank: int = 10,
@@ -46,7 +48,8 @@ class SSN(nn.Module):
         super().__init__()
         if classes < 2:
             raise ValueError("the loss needs a background class and at least one structure")
-        self.spatial_dims, self.classes, self.rank, self.size_multiple = spatial_dims, classes, rank, size_multiple
+        self.spatial_dims, self.channels, self.classes = spatial_dims, channels, classes
+        self.rank, self.size_multiple = rank, size_multiple
         convolution = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
         self.backbone = backbone
         self.mean_head = convolution(features, classes, 1)
@@ -56,10 +59,13 @@ class SSN(nn.Module):
     def forward(self, image: Tensor) -> LowRankNormal:
         """Distribution over the logits of a batch (B, channels, *spatial)."""
         features = torch.relu(self.backbone(image))
-        mean = self.mean_head(features)
-        factor = self.factor_head(features).unflatten(1, (self.rank, self.classes))
-        log_diagonal = self.log_diagonal_head(features).clamp(max=MAX_LOG_DIAGONAL)
-        return LowRankNormal.from_log_diagonal(mean, factor, log_diagonal)
+        # In half precision the eps of the diagonal would drown in rounding.
+        with torch.autocast(image.device.type, enabled=False):
+            features = features.to(self.mean_head.weight.dtype)
+            mean = self.mean_head(features)
+            factor = self.factor_head(features).unflatten(1, (self.rank, self.classes))
+            log_diagonal = self.log_diagonal_head(features).clamp(max=MAX_LOG_DIAGONAL)
+            return LowRankNormal.from_log_diagonal(mean, factor, log_diagonal)
 
     def encode(self, image: Tensor) -> Encoding:
         """Mean, factor (flattened, rank-major) and standard deviation fields of one image (1, channels, *spatial)."""
@@ -95,7 +101,7 @@ class SSN(nn.Module):
         """
         mean, scale = encoding["mean"], encoding["scale"]
         w = noise["w"] if rank_weights is None else noise["w"] * rank_weights
-        factor = encoding["factor"].view(self.rank, -1)
+        factor = encoding["factor"].reshape(self.rank, -1)
         deviations = (w @ factor).view(len(w), *mean.shape[1:]).addcmul_(scale, noise["e"])
         if class_weights is not None:
             weights = class_weights.expand(len(w), self.classes)
@@ -112,6 +118,6 @@ def build(arguments: Mapping[str, Any]) -> SSN:
     """
     settings = dict(arguments)
     backbone, size_multiple = build_backbone(
-        settings.pop("backbone"), settings["spatial_dims"], settings.pop("channels"), settings["features"]
+        settings.pop("backbone"), settings["spatial_dims"], settings["channels"], settings["features"]
     )
     return SSN(backbone, size_multiple=size_multiple, **settings)

@@ -5,9 +5,9 @@
 
 SHELL := /bin/bash
 PYTHON ?= python3
-# Pinned and installed first: left to its own devices, pip would choose the newest build, with gigabytes for graphics
-# cards. `make TORCH=torch` or any other pip arguments choose another one.
-TORCH ?= torch==2.13.0
+# Installed first and as a build for the CPU: left to its own devices, pip would fetch gigabytes for graphics cards.
+# `make TORCH=torch` (or any other arguments of pip) chooses another build.
+TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -2,12 +2,11 @@
 
     python Testing/benchmarks/sampling.py [PACKAGE]
 
-Times are paired in one run and reported as ratios; absolute times of one machine mean nothing on another.
+Times are paired in one run and reported as ratios; absolute times of one machine mean nothing on another. Runs where
+Python has the module ``resource`` (not on Windows).
 """
 
-import gc
 import json
-import math
 import multiprocessing
 import resource
 import statistics
@@ -81,13 +80,17 @@ def peak_bytes(package: str, samples: int) -> int:
 
 
 def _run_and_measure(package: str, samples: int) -> int:
-    shape = (96, 128, 96)
+    volume, request = whole_volume((96, 128, 96), package, samples)
+    assert segment(volume, request).summary["samples"] == samples
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def whole_volume(shape: tuple[int, int, int], package: str, samples: int) -> tuple[Volume, InferenceRequest]:
+    """A volume of noise, and the request to segment all of it."""
     volume = Volume(image_of(shape)[0].numpy() + 5.0, Geometry.from_parts(shape, (1.0, 1.0, 1.0)), "noise")
     middle = tuple((size - 1) / 2 for size in shape)
     roi = RegionOfInterest(middle, tuple(float(size) for size in shape))
-    segment(volume, InferenceRequest(package, samples=samples, roi=roi, device="cpu"))
-    gc.collect()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return volume, InferenceRequest(package, samples=samples, roi=roi, device="cpu")
 
 
 def seams(package: ModelPackage) -> dict[str, float]:
@@ -100,7 +103,7 @@ def seams(package: ModelPackage) -> dict[str, float]:
     found = {}
     for name, edge in (("whole", 96), ("tiled", 48)):
         engine = Engine(model, torch.device("cpu"), False, CancelToken(), None)
-        engine.plan = Plan(torch.device("cpu"), edge, 2)
+        engine.plan = Plan(torch.device("cpu"), edge)
         found[name] = torch.stack(list(engine.sample(image, 2, noise))).numpy()
     difference = found["tiled"] - found["whole"]
     borders = (24, 48, 72)  # where a tile of 48 that overlaps by half begins or ends
@@ -119,8 +122,8 @@ def seams(package: ModelPackage) -> dict[str, float]:
     }
 
 
-def cancel_gap(package: ModelPackage) -> float:
-    """Longest time in seconds between two looks at the cancel token, for 16 samples of the benchmark's region."""
+def longest_wait_for_cancel(package: ModelPackage, shape: tuple[int, int, int]) -> float:
+    """Longest time in seconds between two looks at the cancel token in a whole run; its target is absolute."""
 
     class Recorder(CancelToken):
         def __init__(self) -> None:
@@ -131,11 +134,11 @@ def cancel_gap(package: ModelPackage) -> float:
             self.looks.append(time.perf_counter())
             super().check()
 
-    token, image = Recorder(), image_of(REGION)
-    engine = Engine(load_sampler(package), torch.device("cpu"), False, token, None)
-    for _ in engine.sample(image, 16, NoiseSource(0)):
-        pass
-    return max(np.diff(token.looks))
+    token = Recorder()
+    volume, request = whole_volume(shape, str(package.folder), 16)
+    segment(volume, request, cancel=token)
+    token.looks.append(time.perf_counter())
+    return float(max(np.diff(token.looks)))
 
 
 def main() -> None:
@@ -147,9 +150,11 @@ def main() -> None:
         "time_of_16_samples_over_one_deterministic_pass": cost_of_samples(package),
         "peak_memory_of_100_samples_over_10": hundred / ten,
         "seams": seams(package),
-        "longest_wait_for_cancel_ms": 1000 * cancel_gap(package),
+        "longest_wait_for_cancel_seconds": {
+            "x".join(str(size) for size in shape): longest_wait_for_cancel(package, shape)
+            for shape in (REGION, (128, 128, 128))
+        },
         "threads": torch.get_num_threads(),
-        "logits_per_region": math.prod(REGION) * (len(package.structures) + 1),
     }
     print(json.dumps(report, indent=2))
 

@@ -21,7 +21,7 @@ from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream, most_probable
-from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume
+from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume, check_voxels
 from MedSegUncertaintyLib.volumes.intensity import apply
 from MedSegUncertaintyLib.volumes.placement import Placement
 
@@ -52,6 +52,7 @@ def segment(
     cancel = cancel or CancelToken()
     package = find_package(request.package)
     placement = plan(volume, package, request)
+    check_voxels(volume.array, volume.name)
     device = choose_device(request.device)
     model = load_sampler(package)
     if (model.spatial_dims, model.channels) != (3, 1):

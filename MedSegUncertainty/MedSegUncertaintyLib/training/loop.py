@@ -85,7 +85,7 @@ class Trainer:
             if self.step % rule.validate_every == 0 or self.step == rule.steps:
                 count = (self.step - 1) % rule.validate_every + 1
                 losses = {name: value / count for name, value in sums.items()}
-                self._log({"step": self.step, **losses, **self.validate(validation)})
+                self._log({"step": self.step, **losses, **self.validate(validation, report)})
                 self.save()
                 sums = {}
 
@@ -109,11 +109,12 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
-    def validate(self, cases: list[Case]) -> dict[str, float]:
+    def validate(self, cases: list[Case], report: Callable[[int], None]) -> dict[str, float]:
         """Mean Dice of each structure over whole validation cases, from the mean logits of the averaged weights."""
         self.average.eval()
         scores = []
         for image, label in cases:
+            report(self.step)  # where a user who cancels is heard
             prediction = self._mean_prediction(torch.from_numpy(image).to(self.fabric.device))
             labels = range(1, len(self.structures) + 1)
             scores.append([dice(prediction == value, label == value, both_empty=1.0) for value in labels])

@@ -167,6 +167,13 @@ def test_a_structure_cut_by_the_region_is_counted(package: ModelPackage, blob_vo
         assert result.summary["structures"][index]["samples_touching_region_edge"] == touching > 0
 
 
+def test_volumes_of_scripts_are_checked_like_files(package: ModelPackage, blob_volume: Volume) -> None:
+    array = blob_volume.array.copy()
+    array[3, 4, 5] = np.nan
+    with pytest.raises(BadInputError, match="1 of 28800 voxels of 'Two blobs' are NaN or infinite"):
+        segment(Volume(array, blob_volume.geometry, "Two blobs"), request(package))
+
+
 def test_request_survives_json() -> None:
     roi = RegionOfInterest((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     asked = InferenceRequest("some-package", samples=7, seed=3, roi=roi, temperature=0.5)

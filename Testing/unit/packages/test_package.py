@@ -187,3 +187,11 @@ def test_incomplete_weights_are_noticed_without_reading_them(package):
     expected = f"has 100 bytes instead of {package.weights.bytes}; install the package again."
     with pytest.raises(PackageError, match=re.escape(expected)):
         ModelPackage.from_folder(package.folder)
+
+
+def test_structures_need_names_that_can_be_told_apart(metadata):
+    block = metadata["medseg_uncertainty"]
+    first = block["structures"][0]
+    block["structures"] = [{**first, "name": "Lung, left"}, {**first, "name": "Lung left", "label": 2}]
+    with pytest.raises(PackageError, match="structures must have names that differ in letters or digits"):
+        ModelPackage.from_metadata(Path("tiny-mr"), metadata)

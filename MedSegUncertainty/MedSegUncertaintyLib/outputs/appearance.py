@@ -19,6 +19,11 @@ PALETTES: dict[str, tuple[str, ...]] = {
     "viridis": ("440154", "3b528b", "21918c", "5ec962", "fde725"),
 }
 
+VARIANCE_MAXIMUM = 0.25
+"""Upper end of the variance's scale, which is fixed: half of the samples are sure of yes, half are sure of no."""
+TRANSPARENT_BELOW = 0.04
+"""Share of a map's scale below which only the image is seen."""
+
 _WHITE, _BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 _OUTER, _MEDIAN, _CORE = CONTOUR_LEVELS
 _TINTS = {_OUTER: (_WHITE, 0.55), _MEDIAN: (_WHITE, 0.0), _CORE: (_BLACK, 0.35)}
@@ -64,3 +69,8 @@ def palette_colors(name: str, positions: np.ndarray) -> np.ndarray:
     anchors = np.array([[int(text[n : n + 2], 16) / 255 for n in (0, 2, 4)] for text in PALETTES[name]])
     places = np.linspace(0.0, 1.0, len(anchors))
     return np.stack([np.interp(positions, places, channel) for channel in anchors.T], axis=-1)
+
+
+def hex_color(color: Color) -> str:
+    """A color as HTML and SVG write it: "#rrggbb"."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in color)

@@ -49,6 +49,23 @@ def build_document(result: InferenceResult) -> dict[str, Any]:
     }
 
 
+def edge_warning(document: dict[str, Any], entry: dict[str, Any]) -> str:
+    """That a structure may be cut off, as what follows its name; empty where no sample reaches the edge.
+
+    Args:
+        document: What :func:`build_document` made.
+        entry: The structure's entry in it.
+    """
+    touching = entry["samples_touching_region_edge"]
+    if not touching:
+        return ""
+    whole = document["request"]["roi"] is None
+    return (
+        f"reaches the edge of the {'image' if whole else 'segmented region'} in {touching} of {document['samples']} "
+        f"samples: its volume may be cut off; use a{'n image that shows more' if whole else ' larger region'}"
+    )
+
+
 def plane_names(geometry: Geometry) -> tuple[str, str, str]:
     """Names of the slices perpendicular to I, J and K: each of sagittal, coronal, axial once, by the nearest axis."""
     along = np.abs(geometry.direction)  # rows R, A, S; columns I, J, K

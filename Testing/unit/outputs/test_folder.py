@@ -1,11 +1,16 @@
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from MedSegUncertaintyLib.errors import BadInputError, CanceledError
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.outputs.folder import check_target, write_outputs
+from MedSegUncertaintyLib.outputs.appearance import hex_color
+from MedSegUncertaintyLib.outputs.document import build_document, edge_warning
+from MedSegUncertaintyLib.outputs.folder import UNFINISHED, check_target, staged_folder, write_outputs
 
 FILES = {
     "samples.seg.nrrd",
@@ -80,7 +85,102 @@ def test_an_earlier_result_is_replaced(tmp_path, blob_result: InferenceResult):
     assert (tmp_path / "out" / "note.txt").exists()
     write_outputs(tmp_path / "out", blob_result)
     assert not (tmp_path / "out" / "note.txt").exists()
-    assert list(tmp_path.glob(".*")) == []
+    assert list(tmp_path.rglob(".*")) == []
+
+
+def test_a_folder_that_exists_is_neither_renamed_nor_removed(tmp_path, blob_result, monkeypatch):
+    """A mount point cannot be renamed, and the working directory must not be."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".hidden").write_text("mine")
+    before = (tmp_path / "out").stat().st_ino
+
+    def refuse(*_):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "rmdir", lambda path: os.rmdir(path) if path.suffix == ".partial" else refuse())
+    monkeypatch.chdir(tmp_path / "out")
+    for _ in range(2):
+        paths = write_outputs(".", blob_result)
+        assert all(path.is_absolute() and path.is_file() for path in paths.values())
+        assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {".hidden"}
+    assert (tmp_path / "out").stat().st_ino == before
+
+
+@pytest.mark.parametrize("moved", range(len(FILES) + 1))
+def test_a_kill_while_files_are_moved_leaves_no_false_summary(tmp_path, blob_result, monkeypatch, moved):
+    write_outputs(tmp_path / "out", blob_result, extras={"note.txt": lambda path, _: path.write_text("x") and None})
+    replace, count = os.replace, 0
+
+    class KilledError(BaseException):
+        pass
+
+    def kill_after(source, target):
+        nonlocal count
+        if count == moved:
+            raise KilledError
+        count += 1
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill_after)
+        patch.setattr(Path, "rmdir", lambda _: pytest.fail("not reached") if moved < len(FILES) else None)
+        if moved < len(FILES):
+            with pytest.raises(KilledError):
+                write_outputs(tmp_path / "out", blob_result)
+        else:
+            write_outputs(tmp_path / "out", blob_result)
+    assert (tmp_path / "out" / "summary.json").exists() == (moved == len(FILES))
+    write_outputs(tmp_path / "out", blob_result)  # the rest is known as ours
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."} == FILES
+    assert not (tmp_path / "out" / UNFINISHED).exists()
+
+
+def test_a_target_that_cannot_be_written_is_known_at_once_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadInputError, match="cannot be written to"), staged_folder(tmp_path / "file" / "out"):
+        pytest.fail("it was begun")
+    with pytest.raises(CanceledError), staged_folder(tmp_path / "new" / "deep" / "out"):
+        raise CanceledError
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_cannot_be_moved_is_kept(tmp_path, blob_result, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(BadInputError, match="Permission denied") as error:
+        write_outputs(tmp_path / "out", blob_result)
+    (stage,) = (tmp_path / "out").glob(".*.partial")
+    assert str(stage) in str(error.value)
+    assert {path.name for path in stage.iterdir()} == FILES
+
+
+def test_a_summary_from_elsewhere_cannot_name_files_outside_of_the_folder(tmp_path, blob_result):
+    (tmp_path / "mine.txt").write_text("mine")
+    paths = write_outputs(tmp_path / "out", blob_result)
+    document = json.loads(paths["summary.json"].read_text(encoding="utf-8"))
+    document["files"].append("../mine.txt")
+    paths["summary.json"].write_text(json.dumps(document), encoding="utf-8")
+    write_outputs(tmp_path / "out", blob_result)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_structure_that_may_be_cut_off_is_warned_of(blob_result):
+    document = build_document(blob_result)
+    entry = document["structures"][0]
+    assert edge_warning(document, {**entry, "samples_touching_region_edge": 0}) == ""
+    text = edge_warning(document, {**entry, "samples_touching_region_edge": 3})
+    assert text.startswith("reaches the edge of the image in 3 of 8 samples")
+    document["request"]["roi"] = {"center_ras": [0, 0, 0], "size_mm": [1, 1, 1]}
+    text = edge_warning(document, {**entry, "samples_touching_region_edge": 3})
+    assert text.startswith("reaches the edge of the segmented region in 3 of 8 samples: its volume may be cut off")
+
+
+def test_colors_are_written_as_html_writes_them():
+    assert hex_color((1.0, 0.5, 0.0)) == "#ff8000"
 
 
 def test_foreign_files_are_never_removed(tmp_path, blob_result: InferenceResult):
@@ -107,7 +207,7 @@ def test_canceling_leaves_nothing_and_keeps_the_earlier_result(tmp_path, blob_re
     with pytest.raises(CanceledError):
         write_outputs(tmp_path / "old", blob_result, progress=cancel)
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "old").iterdir()} == before
-    assert list(tmp_path.glob(".old*")) == []
+    assert list(tmp_path.rglob(".*")) == []
 
 
 def test_a_failing_extra_does_not_cost_the_samples(tmp_path, blob_result: InferenceResult):

@@ -11,17 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.outputs.appearance import palette_colors
+from MedSegUncertaintyLib.outputs.appearance import TRANSPARENT_BELOW, VARIANCE_MAXIMUM, hex_color, palette_colors
 from MedSegUncertaintyLib.report.outlines import outlines
 from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.report.slices import SliceView, orthogonal_views, shown_box
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS, contour_mask
 from MedSegUncertaintyLib.volumes.geometry import Box, Volume
 
-VARIANCE_RANGE = (0.0, 0.25)
 HEAT_PALETTE = "inferno"
-HIDDEN_BELOW = 0.01
-"""Variance below which the heat map shows the bare image."""
 
 LINE_STYLES = {0.05: 'stroke-width="1.2" stroke-dasharray="3 3"', 0.50: 'stroke-width="2.4"', 0.95: 'stroke-width="1"'}
 SCALE_BAR_MM = 10.0
@@ -44,30 +41,32 @@ class SlicePicture:
     svg: str
 
 
-def draw_slices(volume: Volume, result: InferenceResult, ijk: tuple[int, int, int]) -> list[SlicePicture]:
-    """Two pictures, with outlines and with variance, of each of the three slices through a voxel of the input."""
+def draw_slices(
+    volume: Volume, result: InferenceResult, ijk: tuple[int, int, int], window: tuple[float, float]
+) -> list[SlicePicture]:
+    """Two pictures, with outlines and with variance, of each of the three slices through a voxel of the input.
+
+    Args:
+        volume: The image that was segmented.
+        result: What came out.
+        ijk: The voxel.
+        window: Values of the image shown as black and white.
+    """
     shown = shown_box(result)
-    low, high = gray_window(volume.array[shown.slices_kji])
     return [
         picture
         for view in orthogonal_views(result.geometry, ijk)
-        for picture in _draw(_Panel(view, shown, volume, result, low, high), ijk)
+        for picture in _draw(_Panel(view, shown, volume, result, window), ijk)
     ]
 
 
-def gray_window(voxels: np.ndarray) -> tuple[float, float]:
-    """Intensities shown as black and white."""
-    low, high = np.percentile(voxels, (0.5, 99.5))
-    return float(low), float(max(high, low + 1e-6))
-
-
 def heat_pixels(variance: np.ndarray) -> np.ndarray:
-    """RGBA colors, uint8, of variances on the fixed scale from 0 to 0.25."""
-    share = np.clip(variance / VARIANCE_RANGE[1], 0.0, 1.0)
+    """RGBA colors, uint8, of variances on their fixed scale."""
+    share = np.clip(variance / VARIANCE_MAXIMUM, 0.0, 1.0)
     pixels = np.empty((*variance.shape, 4), dtype=np.uint8)
     pixels[..., :3] = np.rint(255 * palette_colors(HEAT_PALETTE, share))
     # Low values let the image through; a large variance is worth covering it.
-    pixels[..., 3] = np.where(variance < HIDDEN_BELOW, 0, 130 + 90 * share)
+    pixels[..., 3] = np.where(share < TRANSPARENT_BELOW, 0, 130 + 90 * share)
     return pixels
 
 
@@ -79,8 +78,7 @@ class _Panel:
     shown: Box
     volume: Volume
     result: InferenceResult
-    low: float
-    high: float
+    window: tuple[float, float]
 
     @property
     def spacing(self) -> tuple[float, float]:
@@ -106,7 +104,8 @@ def _draw(panel: _Panel, ijk: tuple[int, int, int]) -> Iterator[SlicePicture]:
     width, height = panel.size_mm
     side = panel.side_mm
     gray = panel.view.pixels(panel.volume.array, panel.result.geometry.whole(), panel.shown).astype(np.float64)
-    gray = np.clip((gray - panel.low) / (panel.high - panel.low) * 255.0, 0.0, 255.0).astype(np.uint8)
+    low, high = panel.window
+    gray = np.clip((gray - low) / (high - low) * 255.0, 0.0, 255.0).astype(np.uint8)
     variance = panel.view.pixels(panel.result.statistics.variance.max(axis=0), panel.result.box, panel.shown)
     left, top = (side - width) / 2, (side - height) / 2
     layers = {
@@ -133,7 +132,7 @@ def _outline_paths(panel: _Panel) -> Iterator[str]:
     count = panel.result.statistics.count
     for index, structure in enumerate(panel.result.structures):
         agreement = panel.view.pixels(panel.result.statistics.agreement[index], panel.result.box, panel.shown)
-        color = "#" + "".join(f"{round(255 * part):02x}" for part in structure.color)
+        color = hex_color(structure.color)
         for level in CONTOUR_LEVELS:
             # Half a sample below the fewest votes that are enough: every voxel center lies on its right side.
             enough = agreement[contour_mask(agreement, count, level)]

@@ -10,35 +10,41 @@ from typing import Any
 import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.outputs.appearance import PALETTES
-from MedSegUncertaintyLib.outputs.document import is_oblique
-from MedSegUncertaintyLib.report.drawing import HEAT_PALETTE, LINE_STYLES, VARIANCE_RANGE
-from MedSegUncertaintyLib.report.pictures import Picture, make_pictures
+from MedSegUncertaintyLib.outputs.appearance import PALETTES, VARIANCE_MAXIMUM, hex_color
+from MedSegUncertaintyLib.outputs.document import edge_warning, is_oblique
+from MedSegUncertaintyLib.report.drawing import HEAT_PALETTE, LINE_STYLES
+from MedSegUncertaintyLib.report.pictures import InScene, Picture, PictureSet, make_pictures
 from MedSegUncertaintyLib.report.style import STYLE
 from MedSegUncertaintyLib.report.volume_plot import volume_plot
-from MedSegUncertaintyLib.volumes.geometry import Volume
+from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
+from MedSegUncertaintyLib.volumes.geometry import Volume, direction_letter
 
 Document = dict[str, Any]
 
 SPREAD = "spread of model samples, not calibrated confidence"
+FEW_SAMPLES = round(1 / min(CONTOUR_LEVELS))
+"""Below this number the outer outline is around what any sample labels, the inner one around what all of them label."""
 
 _TIMES = " \u00d7 "
 
 
-def write_report(path: Path, volume: Volume, result: InferenceResult, document: Document) -> None:
+def write_report(
+    path: Path, volume: Volume, result: InferenceResult, document: Document, in_scene: InScene | None = None
+) -> None:
     """Write the report of a result.
 
     Args:
         path: Target, ``*.html``.
         volume: The image that was segmented.
         result: What came out.
-        document: The content of ``summary.json`` (see ``outputs.document``); every number in the text comes from it.
+        document: The content of ``summary.json`` (see ``outputs.document``); the numbers in the text come from it.
+        in_scene: See ``report.pictures.make_pictures``.
     """
-    pictures = make_pictures(volume, result, tuple(document["most_uncertain"]["place"]["ijk"]))
+    pictures = make_pictures(volume, result, tuple(document["most_uncertain"]["place"]["ijk"]), in_scene)
     path.write_text(build_page(result, document, pictures), encoding="utf-8")
 
 
-def build_page(result: InferenceResult, document: Document, pictures: Sequence[Picture]) -> str:
+def build_page(result: InferenceResult, document: Document, pictures: PictureSet) -> str:
     """The report as HTML text."""
     title = f"Segmentation uncertainty: {document['image']['name']}"
     sections = (
@@ -89,10 +95,14 @@ def _header(document: Document) -> str:
     what = names if len(document["structures"]) <= 2 else f"{len(document['structures'])} structures"
     return (
         f'<p class="notice">{escape(document["notice"])}</p>\n<h1>How else could this image have been segmented?</h1>\n'
-        f'<p class="lead">{document["samples"]} plausible segmentations of {escape(what)} in '
-        f"{escape(document['image']['name'])}, and where they differ.</p>\n"
+        f'<p class="lead">{_count(document["samples"], "plausible segmentation")} of {escape(what)} in '
+        f"{escape(document['image']['name'])}{', and where they differ' if document['samples'] > 1 else ''}.</p>\n"
         f'<dl class="facts">{rows}</dl>'
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _roi(roi: dict[str, list[float]] | None) -> str:
@@ -111,32 +121,48 @@ def _grid(document: Document) -> str:
 
 def _point(ras: Sequence[float]) -> str:
     """A position with the letters that radiologists use instead of signs."""
-    pairs = zip(ras, (("R", "L"), ("A", "P"), ("S", "I")), strict=True)
-    return ", ".join(f"{letters[value < 0]} {abs(value):.1f}" for value, letters in pairs)
+    return ", ".join(f"{direction_letter(axis, value >= 0)} {abs(value):.1f}" for axis, value in enumerate(ras))
 
 
 def _volumes_at_a_glance(result: InferenceResult, document: Document) -> str:
     cards = []
     for structure, entry in zip(result.structures, document["structures"], strict=True):
         volume = entry["volume_ml"]
+        if document["samples"] == 1:
+            value, meaning = milliliters(volume["q50"]), "one sample has no spread;"
+        else:
+            value = f"{milliliters(volume['q05'])} to {milliliters(volume['q95'])}"
+            meaning = f"5 to 95 % of the samples; median {milliliters(volume['q50'])} mL,"
+        edge = edge_warning(document, entry)
+        warning = f'<div class="cut">Warning: {edge}.</div>' if edge else ""
         cards.append(
-            f'<div class="card" style="border-left-color:{_css(structure.color)}">{escape(entry["name"])}'
-            f'<div class="value">{milliliters(volume["q05"])} to {milliliters(volume["q95"])} <small>mL</small></div>'
-            f'<div class="soft">5 to 95 % of the samples; median {milliliters(volume["q50"])} mL, '
-            f"prediction {milliliters(entry['prediction_ml'])} mL</div></div>"
+            f'<div class="card" style="border-left-color:{hex_color(structure.color)}">{escape(entry["name"])}'
+            f'<div class="value">{value} <small>mL</small></div>'
+            f'<div class="soft">{meaning} prediction {milliliters(entry["prediction_ml"])} mL</div>'
+            f"{warning}</div>"
         )
     note = SPREAD[0].upper() + SPREAD[1:]
     return f'<h2>Volumes at a glance</h2>\n<div class="cards">{"".join(cards)}</div>\n<p class="soft">{note}.</p>'
 
 
-def _pictures(result: InferenceResult, document: Document, pictures: Sequence[Picture]) -> str:
+def _pictures(result: InferenceResult, document: Document, shown: PictureSet) -> str:
     place = document["most_uncertain"]["place"]
+    if any(document["most_uncertain"]["slices"].values()):
+        title, which = "Where the samples differ most", "Three slices through the place where the samples differ most"
+    else:
+        why = "There is only one sample" if document["samples"] == 1 else "The samples do not differ"
+        title, which = "Three slices", f"{why}; three slices through the middle of the segmented region"
     tilted = " They are slices of the image's own voxel grid, which is tilted against the patient's axes."
+    low, high = shown.window
+    unit = " HU" if result.package.modality == "CT" else ""
+    gray = f'<div class="legend"><span>gray: {low:.4g} to {high:.4g}{unit}</span></div>'
+    pictures = shown.pictures
     parts = [
-        "<h2>Where the samples differ most</h2>",
-        f"<p>Three slices through the place where the samples differ most: {_point(place['ras'])} mm "
-        f"(voxel {', '.join(str(index) for index in place['ijk'])}). The patient's right is on the left of the "
-        f"picture.{tilted if is_oblique(result.geometry) else ''}</p>",
+        f"<h2>{title}</h2>",
+        f"<p>{which}: {_point(place['ras'])} mm (voxel {', '.join(str(index) for index in place['ijk'])}). Axial and "
+        "coronal: the patient's right is on the left; sagittal: anterior is on the left."
+        f"{tilted if is_oblique(result.geometry) else ''}</p>",
+        gray,
         "<h3>Outlines</h3>",
         _outline_legend(result),
         f'<div class="pictures">{_figures(pictures, "outlines")}</div>',
@@ -144,6 +170,10 @@ def _pictures(result: InferenceResult, document: Document, pictures: Sequence[Pi
         _variance_legend(),
         f'<div class="pictures">{_figures(pictures, "variance")}</div>',
     ]
+    if shown.views_failed:
+        parts.append(
+            f'<p class="soft">The views of 3D Slicer are missing because of an error: {escape(shown.views_failed)}.</p>'
+        )
     if views := _figures(pictures, "scene"):
         parts.append(
             "<h3>The same place in 3D Slicer</h3>\n<p>Light, plain and dark outlines: what at least 5, 50 and 95 % of "
@@ -173,7 +203,7 @@ def _outline_legend(result: InferenceResult) -> str:
 
 def _structure_keys(result: InferenceResult) -> str:
     return "".join(
-        f'<span><i style="background:{_css(structure.color)}"></i>{escape(structure.name)}</span>'
+        f'<span><i style="background:{hex_color(structure.color)}"></i>{escape(structure.name)}</span>'
         for structure in result.structures
     )
 
@@ -182,7 +212,7 @@ def _variance_legend() -> str:
     colors = ", ".join(f"#{color}" for color in PALETTES[HEAT_PALETTE])
     return (
         f'<div class="legend"><span>0 (samples agree)<span class="ramp" style="background:linear-gradient(90deg, '
-        f'{colors})"></span>{VARIANCE_RANGE[1]:g} (half say yes, half say no)</span>'
+        f'{colors})"></span>{VARIANCE_MAXIMUM:g} (half say yes, half say no)</span>'
         "<span>variance of the probability; fixed scale, the same in every report</span></div>"
     )
 
@@ -208,7 +238,7 @@ def _volume_plots(result: InferenceResult, document: Document) -> str:
 
 
 def _structure_table(document: Document) -> str:
-    rows = "".join(f"<tr>{''.join(_cells(entry))}</tr>" for entry in document["structures"])
+    rows = "".join(f"<tr>{''.join(_cells(entry, document['samples']))}</tr>" for entry in document["structures"])
     return (
         "<h2>Numbers per structure</h2>\n"
         '<div class="scroll"><table><thead><tr><th rowspan="2">Structure</th>'
@@ -225,7 +255,7 @@ def _structure_table(document: Document) -> str:
 def _representatives(document: Document) -> str:
     chosen = document["representatives"]
     if document["samples"] == 1:
-        return "There is only one sample."
+        return "There is only one sample, which has no spread."
     first, second = chosen["most_different_samples"]
     return (
         f"Sample {chosen['median_sample']} is closest to all others and stands for the middle of the set. Samples "
@@ -234,12 +264,14 @@ def _representatives(document: Document) -> str:
     )
 
 
-def _cells(entry: dict[str, Any]) -> Iterator[str]:
+def _cells(entry: dict[str, Any], samples: int) -> Iterator[str]:
     volume, entropy = entry["volume_ml"], entry["entropy_bits"]
     yield f"<td>{escape(entry['name'])}</td>"
-    for value in (volume["mean"], volume["q05"], volume["q50"], volume["q95"], entry["prediction_ml"]):
-        yield f"<td>{milliliters(value)}</td>"
-    yield f"<td>{entry['mean_pairwise_dice']:.3f}</td>"
+    for name in ("mean", "q05", "q50", "q95"):
+        yield "<td>none</td>" if samples == 1 and name != "mean" else f"<td>{milliliters(volume[name])}</td>"
+    yield f"<td>{milliliters(entry['prediction_ml'])}</td>"
+    dice = entry["mean_pairwise_dice"]
+    yield "<td>none</td>" if dice is None else f"<td>{dice:.3f}</td>"
     for value in (entropy["in_boundary_band"], entropy["outside_boundary_band"]):
         yield "<td>none</td>" if value is None else f"<td>{value:.4f}</td>"
 
@@ -270,27 +302,47 @@ def _slice_table(slices: list[dict[str, Any]]) -> str:
 
 def _how_to_read(result: InferenceResult, document: Document) -> str:
     classes = len(result.structures) + 1
+    samples = document["samples"]
+    few = (
+        f" With {_count(samples, 'sample')} the outer line is around what any sample labels, the inner line around "
+        "what all of them label."
+    )
     highest = f"{np.log2(classes):.2f}".rstrip("0").rstrip(".")
     paragraphs = {
-        "Samples": f"The model drew {document['samples']} complete segmentations of the same image. Each is one answer "
+        "Samples": f"The model drew {_count(samples, 'complete segmentation')} of the same image. Each is one answer "
         "that the model finds plausible; none of them is the truth. Where they agree, the model sees one "
         "solution; where they part, it sees several.",
         "Outlines": "The solid line encloses what at least half of the samples label. The dashed outer line encloses "
         "what at least 5 % of them label, the thin inner line what at least 95 % label. The wider the gap between "
-        "the dashed and the inner line, the less settled the border is there.",
+        f"the dashed and the inner line, the less settled the border is there.{few if samples < FEW_SAMPLES else ''}",
         "Variance and entropy": "Variance says how much the probability differs from sample to sample: 0 where all "
         "samples agree, 0.25 where half are sure of yes and half are sure of no. Entropy says how undecided the mean "
         f"of all samples is: from 0 to {highest} bits with {classes} classes (background included). Entropy is always "
         "raised along borders; away from borders it deserves a look.",
-        "Volume interval": "About nine in ten samples have a volume between the 5 % and the 95 % value. This is how "
-        "far the model's own answers spread. It is not a confidence interval, and nobody has shown for this image that "
-        "the true volume lies inside.",
+        "Volume interval": _volume_interval(result, document),
         "What it does not mean": "Agreement is not correctness: a model can be wrong in every sample in the same way, "
         "above all in images unlike those it was trained on. Uncertain places are an invitation to look, not a "
         "finding. Do not use this report for diagnosis or treatment.",
     }
     body = "".join(f'<div class="reading"><h3>{title}</h3><p>{text}</p></div>' for title, text in paragraphs.items())
     return f"<h2>How to read this report</h2>\n{body}"
+
+
+def _volume_interval(result: InferenceResult, document: Document) -> str:
+    samples = document["samples"]
+    if samples == 1:
+        return "One sample has no spread, so there is no interval. The true volume may be another one."
+    inside = []
+    for volumes, entry in zip(result.statistics.volumes_ml.T, document["structures"], strict=True):
+        low, high = entry["volume_ml"]["q05"], entry["volume_ml"]["q95"]
+        inside.append(int(((volumes >= low) & (volumes <= high)).sum()))
+    fewest, most = min(inside), max(inside)
+    count = f"{fewest} to {most}, depending on the structure," if fewest < most else str(most)
+    return (
+        f"Of the {samples} samples, {count} have a volume between the 5 % and the 95 % value. This is how far the "
+        "model's own answers spread. It is not a confidence interval, and nobody has shown for this image that the "
+        "true volume lies inside."
+    )
 
 
 def _model_card(result: InferenceResult) -> str:
@@ -339,7 +391,3 @@ def _footer(document: Document) -> str:
         f"{escape(package['version'])}, SHA-256 of the weights {escape(package['weights_sha256'])}.</p>"
         f"<p>Software: {escape(software)}.</p></footer>"
     )
-
-
-def _css(color: tuple[float, float, float]) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in color)

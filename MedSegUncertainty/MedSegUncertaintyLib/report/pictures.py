@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from MedSegUncertaintyLib.errors import CanceledError
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.report.drawing import draw_slices
 from MedSegUncertaintyLib.report.png import png_uri
+from MedSegUncertaintyLib.report.slices import shown_box
 from MedSegUncertaintyLib.volumes.geometry import Volume
+from MedSegUncertaintyLib.volumes.intensity import gray_window
+
+InScene = Callable[[], tuple[Any, Any]]
+"""Gives the volume node and the ``scene.nodes.ResultNodes`` of a result."""
 
 _VIEWS = {"image": "image", "outlines": "samples and contours", "heat": "variance"}
 
@@ -33,30 +38,62 @@ class Picture:
     caption: str
 
 
-def make_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, int, int]) -> list[Picture]:
-    """Pictures of the three slices through a voxel of the input; with Slicer's views of them where it can render."""
-    pictures = drawn_pictures(volume, result, ijk)
-    if can_render():
-        pictures += rendered_pictures(volume, result, ijk)
-    return pictures
+@dataclass(frozen=True)
+class PictureSet:
+    """All pictures of a report.
+
+    Attributes:
+        pictures: In the order of the page.
+        window: Values of the image shown as black and white.
+        views_failed: Why Slicer's views are missing although they should be there; empty otherwise.
+    """
+
+    pictures: list[Picture]
+    window: tuple[float, float]
+    views_failed: str = ""
 
 
-def drawn_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, int, int]) -> list[Picture]:
+def make_pictures(
+    volume: Volume, result: InferenceResult, ijk: tuple[int, int, int], in_scene: InScene | None = None
+) -> PictureSet:
+    """Pictures of the three slices through a voxel of the input; with Slicer's views of them where it can render.
+
+    Args:
+        volume: The image that was segmented.
+        result: What came out.
+        ijk: The voxel.
+        in_scene: Gives the nodes of both if they are in the scene anyway; otherwise they are added for a while.
+    """
+    window = gray_window(volume.array[shown_box(result).slices_kji], result.package.modality)
+    pictures = drawn_pictures(volume, result, ijk, window)
+    failed = ""
+    try:
+        if can_render():
+            with nullcontext(in_scene()) if in_scene else result_in_scene(volume, result) as (volume_node, nodes):
+                pictures += rendered_pictures(volume_node, nodes, result.geometry.to_ras(np.array(ijk)), window)
+    except (CanceledError, MemoryError):
+        raise
+    except Exception as error:  # Slicer's views must not cost the reader the rest of the report
+        failed = f"{type(error).__name__}: {error}".rstrip(".")
+    return PictureSet(pictures, window, failed)
+
+
+def drawn_pictures(
+    volume: Volume, result: InferenceResult, ijk: tuple[int, int, int], window: tuple[float, float]
+) -> list[Picture]:
     """Outlines and variance on the slices of the input's own grid; needs nothing but the library."""
     return [
         Picture(picture.kind, picture.svg, f"{picture.plane.capitalize()}, slice {picture.slice_name}")
-        for picture in draw_slices(volume, result, ijk)
+        for picture in draw_slices(volume, result, ijk, window)
     ]
 
 
-def rendered_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, int, int]) -> list[Picture]:
-    """Slicer's slice views along the patient's axes and its 3D view; needs slicer-core and OpenGL."""
+def rendered_pictures(volume_node: Any, nodes: Any, ras: np.ndarray, window: tuple[float, float]) -> list[Picture]:
+    """Slicer's slice views through a point along the patient's axes and its 3D view; needs slicer-core and OpenGL."""
     from MedSegUncertaintyLib.scene.pictures import PLANES, render3DPicture, renderSlicePictures
 
-    ras = result.geometry.to_ras(np.array(ijk)).tolist()
-    with _result_in_scene(volume, result) as (volume_node, nodes):
-        slices = renderSlicePictures(volume_node, nodes, dict.fromkeys(PLANES, ras))
-        surfaces = render3DPicture(nodes)
+    slices = renderSlicePictures(volume_node, nodes, dict.fromkeys(PLANES, ras.tolist()), window=window)
+    surfaces = render3DPicture(nodes)
     views = [(f"{plane}, {name}", slices[kind, plane]) for plane in sorted(PLANES) for kind, name in _VIEWS.items()]
     named = [("scene", *view) for view in views] + [("surfaces", "The outer, median and core region in 3D", surfaces)]
     return [Picture(kind, f'<img alt="{name}" src="{png_uri(pixels)}">', name) for kind, name, pixels in named]
@@ -64,7 +101,7 @@ def rendered_pictures(volume: Volume, result: InferenceResult, ijk: tuple[int, i
 
 def can_render() -> bool:
     """Whether there is Slicer's Python package with OpenGL, and no running Slicer, whose layout must not be touched."""
-    if find_spec("slicer") is None:
+    if why_no_slicer() is not None:
         return False
     import slicer
 
@@ -75,8 +112,21 @@ def can_render() -> bool:
     return (application is None or isinstance(application, HeadlessApplication)) and isRenderingAvailable()
 
 
+def why_no_slicer() -> str | None:
+    """Why there are no scenes here, as a sentence; ``None`` where Slicer's Python package works."""
+    try:
+        import slicer
+    except ModuleNotFoundError:
+        return "A scene needs Slicer's Python package; install slicer-core."
+    except Exception as error:
+        return f"Slicer's Python package cannot be loaded: {error}"
+    if not hasattr(slicer, "vtkMRMLScene"):  # PyPI has another package of that name
+        return "The installed package 'slicer' is not Slicer's; install slicer-core instead of it."
+    return None
+
+
 @contextmanager
-def _result_in_scene(volume: Volume, result: InferenceResult) -> Iterator[tuple[Any, Any]]:
+def result_in_scene(volume: Volume, result: InferenceResult) -> Iterator[tuple[Any, Any]]:
     """Volume node and result nodes in the scene of this process, which is left as it was."""
     from MedSegUncertaintyLib.scene.bundle import addVolume
     from MedSegUncertaintyLib.scene.headless import ensureApplication
@@ -91,4 +141,6 @@ def _result_in_scene(volume: Volume, result: InferenceResult) -> Iterator[tuple[
         finally:
             removeResult(nodes)
     finally:
-        scene.RemoveNode(volume_node)
+        # A volume that was saved has a storage node by now.
+        for node in filter(None, (volume_node.GetDisplayNode(), volume_node.GetStorageNode(), volume_node)):
+            scene.RemoveNode(node)

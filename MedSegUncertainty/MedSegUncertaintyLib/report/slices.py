@@ -9,17 +9,16 @@ import numpy as np
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.document import plane_names
 from MedSegUncertaintyLib.uncertainty.samples import bounding_slices
-from MedSegUncertaintyLib.volumes.geometry import Box, Geometry
+from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, direction_letter
 
 MARGIN_MM = 15.0
 
-# Where the right and the lower edge of a picture point, in RAS: the patient's right is on the left of the picture.
+# Where the right and the lower edge of a picture point, in RAS.
 _TOWARD = {
     "axial": ((-1, 0, 0), (0, -1, 0)),
     "coronal": ((-1, 0, 0), (0, 0, -1)),
     "sagittal": ((0, -1, 0), (0, 0, -1)),
 }
-_LETTERS = ("RL", "AP", "SI")
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,13 @@ def _view(geometry: Geometry, plane: str, axis: int, ijk: tuple[int, int, int]) 
     crossed = abs(along[:, second] @ right) + abs(along[:, first] @ down)
     columns, rows = (first, second) if straight >= crossed else (second, first)
     flip_columns, flip_rows = bool(along[:, columns] @ right < 0), bool(along[:, rows] @ down < 0)
-    horizontal, vertical = (_LETTERS[int(np.abs(direction).argmax())] for direction in (right, down))
-    return SliceView(
-        plane, axis, ijk[axis], columns, rows, flip_columns, flip_rows,
-        (horizontal[0], horizontal[1], vertical[0], vertical[1]),
-    )  # fmt: skip
+    letters = (_letter(-right), _letter(right), _letter(-down), _letter(down))
+    return SliceView(plane, axis, ijk[axis], columns, rows, flip_columns, flip_rows, letters)
+
+
+def _letter(direction: np.ndarray) -> str:
+    axis = int(np.abs(direction).argmax())
+    return direction_letter(axis, bool(direction[axis] > 0))
 
 
 def _overlap(box: Box, shown: Box, axis: int) -> tuple[slice, slice]:

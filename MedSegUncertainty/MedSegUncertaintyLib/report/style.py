@@ -40,6 +40,10 @@ dd { margin: 0; }
 .card { padding: 14px 18px; border: 1px solid var(--line); border-left: 5px solid; border-radius: 6px; }
 .card .value { font-size: 25px; font-weight: 650; line-height: 1.3; }
 .card .value small { font-size: 15px; font-weight: 500; }
+.cut {
+  margin-top: 8px; padding: 5px 10px; border: 1px solid var(--warn-line); border-radius: 4px;
+  background: var(--warn-ground); color: var(--warn); font-size: 13px; font-weight: 600;
+}
 .pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 10px; }
 .pictures.two { grid-template-columns: repeat(2, 1fr); }
 figure { margin: 0; break-inside: avoid; }

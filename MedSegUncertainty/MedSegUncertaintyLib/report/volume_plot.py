@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from MedSegUncertaintyLib.outputs.appearance import Color, hex_color
+
 WIDTH, HEIGHT = 640.0, 92.0
 LEFT, RIGHT = 16.0, 624.0
 AXIS_Y, MIDDLE_Y, BAND = 64.0, 34.0, 44.0
 DOT = 4.0
 
 
-def volume_plot(structure: dict[str, Any], volumes_ml: np.ndarray, color: tuple[float, float, float]) -> str:
+def volume_plot(structure: dict[str, Any], volumes_ml: np.ndarray, color: Color) -> str:
     """Dots of the sample volumes over the band from 5 to 95 %, lines at 50 % and at the prediction.
 
     Args:
         structure: Its entry of ``summary.json``.
-        volumes_ml: Volume in each sample.
+        volumes_ml: Volume in each sample; one alone has neither a band nor a line at 50 %.
         color: Red, green, blue in [0, 1].
     """
     spread, prediction = structure["volume_ml"], structure["prediction_ml"]
@@ -28,13 +30,16 @@ def volume_plot(structure: dict[str, Any], volumes_ml: np.ndarray, color: tuple[
     def x(value: float) -> float:
         return LEFT + (RIGHT - LEFT) * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
-    fill = "#" + "".join(f"{round(255 * part):02x}" for part in color)
+    fill = hex_color(color)
     top, bottom = MIDDLE_Y - BAND / 2, MIDDLE_Y + BAND / 2
     decimals = tick_decimals(ticks)
-    parts = [
+    interval = [
         f'<rect class="band" x="{x(spread["q05"]):.1f}" y="{top}" '
         f'width="{max(1.0, x(spread["q95"]) - x(spread["q05"])):.1f}" height="{BAND}" rx="3"/>',
         f'<path class="median" d="M{x(spread["q50"]):.1f} {top}V{bottom}"/>',
+    ]
+    parts = [
+        *(interval if len(volumes_ml) > 1 else []),
         f'<path class="axis" d="M{LEFT} {AXIS_Y}H{RIGHT}"/>',
         *(
             f'<path class="axis" d="M{x(tick):.1f} {AXIS_Y}v4"/>'

@@ -1,15 +1,29 @@
 import copy
+import dataclasses
 import json
 import re
+import sys
+import types
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from MedSegUncertaintyLib.errors import CanceledError
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.document import build_document
+from MedSegUncertaintyLib.report import pictures as pictures_module
 from MedSegUncertaintyLib.report.page import build_page, milliliters, write_report
-from MedSegUncertaintyLib.report.pictures import can_render, drawn_pictures, make_pictures
+from MedSegUncertaintyLib.report.pictures import (
+    PictureSet,
+    can_render,
+    drawn_pictures,
+    make_pictures,
+    result_in_scene,
+    why_no_slicer,
+)
+from MedSegUncertaintyLib.uncertainty.samples import SampleSet
+from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 EVIL = '<script>alert("x")</script><img src="http://example.com/a.png"> & \'quoted\''
@@ -44,9 +58,24 @@ class Reader(HTMLParser):
             self.text += data + " "
 
 
+WINDOW = (80.0, 190.0)
+
+
 def page_of(volume: Volume, result: InferenceResult, document: dict) -> str:
     place = tuple(document["most_uncertain"]["place"]["ijk"])
-    return build_page(result, document, drawn_pictures(volume, result, place))
+    return build_page(result, document, PictureSet(drawn_pictures(volume, result, place, WINDOW), WINDOW))
+
+
+def with_samples(result: InferenceResult, count: int) -> InferenceResult:
+    """The first samples of a result, with certain probabilities."""
+    import torch
+
+    samples, stream = SampleSet(result.samples.shape_kji), StatisticsStream(result.box_geometry.voxel_volume_ml)
+    for index in range(count):
+        labels = torch.from_numpy(result.samples[index])
+        stream.update(torch.nn.functional.one_hot(labels.long(), 3).movedim(-1, 0).float(), labels)
+        samples.append(labels.numpy())
+    return dataclasses.replace(result, samples=samples, statistics=stream.result())
 
 
 @pytest.fixture
@@ -79,6 +108,11 @@ def test_the_reader_learns_what_was_run_on_what(blob_volume, blob_result, docume
         "tilted against the patient's axes",
         "from 0 to 1.58 bits with 3 classes",
         "Samples 1 and 8 differ most",
+        "Three slices through the place where the samples differ most",
+        "Axial and coronal: the patient's right is on the left; sagittal: anterior is on the left.",
+        "Of the 8 samples, 6 have a volume between the 5 % and the 95 % value.",
+        "With 8 samples the outer line is around what any sample labels",
+        "gray: 80 to 190",
     ):
         assert part in text
     first = document["most_uncertain"]["slices"]["coronal"][0]
@@ -122,7 +156,7 @@ def test_names_from_outside_cannot_become_markup(blob_volume, blob_result, docum
 
 
 def test_pictures_are_well_formed(blob_volume, blob_result, document):
-    pictures = drawn_pictures(blob_volume, blob_result, (20, 18, 10))
+    pictures = drawn_pictures(blob_volume, blob_result, (20, 18, 10), WINDOW)
     assert [picture.kind for picture in pictures] == ["outlines", "variance"] * 3
     for picture in pictures:
         ElementTree.fromstring(picture.element)
@@ -135,15 +169,18 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
     slicer = pytest.importorskip("slicer")
     if not can_render():
         pytest.skip("needs OpenGL libraries")
-    drawn = drawn_pictures(blob_volume, blob_result, (12, 18, 10))
-    pictures = make_pictures(blob_volume, blob_result, (12, 18, 10))
+    shown = make_pictures(blob_volume, blob_result, (12, 18, 10))
+    drawn, pictures = drawn_pictures(blob_volume, blob_result, (12, 18, 10), shown.window), shown.pictures
+    assert shown.views_failed == ""
     assert pictures[: len(drawn)] == drawn
     assert [picture.kind for picture in pictures[len(drawn) :]] == ["scene"] * 9 + ["surfaces"]
     left_behind = [
         slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in ("Volume", "Segmentation")
     ]
     assert left_behind == [0, 0]
-    page = build_page(blob_result, document, pictures)
+    with result_in_scene(blob_volume, blob_result) as nodes:
+        assert make_pictures(blob_volume, blob_result, (12, 18, 10), lambda: nodes) == shown
+    page = build_page(blob_result, document, shown)
     reader = Reader(page)
     assert "The same place in 3D Slicer" in reader.text
     sources = [value for tag, name, value in reader.attributes if (tag, name) == ("img", "src")]
@@ -152,10 +189,88 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
 
 
 def test_without_slicer_the_page_is_complete(monkeypatch, blob_volume, blob_result, document):
-    monkeypatch.setattr("MedSegUncertaintyLib.report.pictures.find_spec", lambda name: None)
-    pictures = make_pictures(blob_volume, blob_result, (12, 18, 10))
-    assert [picture.kind for picture in pictures] == ["outlines", "variance"] * 3
-    assert "The same place in 3D Slicer" not in build_page(blob_result, document, pictures)
+    monkeypatch.setitem(sys.modules, "slicer", None)
+    assert "install slicer-core" in why_no_slicer()
+    shown = make_pictures(blob_volume, blob_result, (12, 18, 10))
+    assert [picture.kind for picture in shown.pictures] == ["outlines", "variance"] * 3
+    page = build_page(blob_result, document, shown)
+    assert "The same place in 3D Slicer" not in page
+    assert "missing" not in Reader(page).text
+
+
+def test_another_package_called_slicer_is_not_taken_for_it(monkeypatch, blob_volume, blob_result):
+    monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
+    assert "is not Slicer's" in why_no_slicer()
+    assert not can_render()
+    assert make_pictures(blob_volume, blob_result, (12, 18, 10)).views_failed == ""
+
+
+def test_a_failure_of_slicer_costs_its_views_only(tmp_path, monkeypatch, blob_volume, blob_result, document):
+    def fail(*_):
+        raise RuntimeError("no <context>.")
+
+    monkeypatch.setattr(pictures_module, "can_render", lambda: True)
+    monkeypatch.setattr(pictures_module, "result_in_scene", fail)
+    write_report(tmp_path / "report.html", blob_volume, blob_result, document)
+    reader = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "The views of 3D Slicer are missing because of an error: RuntimeError: no <context>. " in reader.text
+    assert reader.tags.count("figure") == 6
+
+
+@pytest.mark.parametrize("error", [CanceledError, MemoryError])
+def test_cancel_and_memory_errors_leave_the_report(monkeypatch, blob_volume, blob_result, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(pictures_module, "can_render", fail)
+    with pytest.raises(error):
+        make_pictures(blob_volume, blob_result, (12, 18, 10))
+
+
+def test_the_window_is_that_of_the_modality(monkeypatch, blob_volume, blob_result, document):
+    monkeypatch.setitem(sys.modules, "slicer", None)
+    array = blob_volume.array
+    low, high = make_pictures(blob_volume, blob_result, (12, 18, 10)).window
+    assert array.min() < low < 100 < high < array.max()
+    object.__setattr__(blob_result.package, "modality", "CT")
+    shown = make_pictures(blob_volume, blob_result, (12, 18, 10))
+    assert shown.window == (-160.0, 240.0)
+    assert "gray: -160 to 240 HU" in build_page(blob_result, document, shown)
+
+
+def test_one_sample_has_no_interval(blob_volume, blob_result):
+    result = with_samples(blob_result, 1)
+    page = page_of(blob_volume, result, build_document(result))
+    text = " ".join(Reader(page).text.split())
+    assert "1 plausible segmentation of Left blob and Right blob" in text
+    assert "one sample has no spread; prediction" in text
+    assert "There is only one sample; three slices through the middle of the segmented region" in text
+    assert "where the samples differ most" not in text
+    assert "One sample has no spread, so there is no interval." in text
+    assert 'class="band"' not in page
+    (row,) = re.findall(r"<tr>(<td>Left blob</td>.*?)</tr>", page)
+    assert re.findall(r"<td>([^<]*)</td>", row)[2:5] == ["none"] * 3
+    assert re.findall(r"<td>([^<]*)</td>", row)[6] == "none"
+
+
+@pytest.mark.parametrize(("count", "explained"), [(19, True), (20, False)])
+def test_few_samples_are_explained(blob_volume, blob_result, document, count, explained):
+    document["samples"] = count
+    text = Reader(page_of(blob_volume, blob_result, document)).text
+    assert (f"With {count} samples the outer line" in text) == explained
+
+
+def test_a_structure_at_the_edge_is_warned_of(blob_volume, blob_result, document):
+    for entry, touching in zip(document["structures"], (0, 5), strict=True):
+        entry["samples_touching_region_edge"] = touching
+    document["request"]["roi"] = {"center_ras": [0, 0, 0], "size_mm": [9, 9, 9]}
+    page = page_of(blob_volume, blob_result, document)
+    left, right = page.split('<div class="card"')[1:]
+    assert "Warning" not in left
+    assert (
+        "Warning: reaches the edge of the segmented region in 5 of 8 samples: its volume may be cut off; use a larger "
+        "region." in right
+    )
 
 
 def test_equal_and_empty_samples_make_a_page(blob_volume, blob_result, document):
@@ -165,6 +280,8 @@ def test_equal_and_empty_samples_make_a_page(blob_volume, blob_result, document)
     document = build_document(blob_result)
     text = Reader(page_of(blob_volume, blob_result, document)).text
     assert "All samples are equal." in text
+    assert "The samples do not differ; three slices through the middle of the segmented region" in text
+    assert "where the samples differ most" not in text
 
 
 def test_report_is_one_utf8_file(tmp_path, blob_volume, blob_result, document):

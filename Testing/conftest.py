@@ -1,6 +1,7 @@
 """Data that tests of several rooms share: a small volume, a package folder and a result with known samples."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,12 @@ def metadata(**overrides: object) -> dict:
         "network_data_format": {"inputs": {"image": tensor}, "outputs": {"pred": tensor}},
         "medseg_uncertainty": own,
     }
+
+
+@pytest.fixture(scope="session")
+def make_metadata() -> Callable[..., dict]:
+    """The function that makes the metadata of test packages."""
+    return metadata
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
+import io
 import json
 import math
 import os
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from MedSegUncertaintyLib import __version__
-from MedSegUncertaintyLib.errors import MedSegError
+from MedSegUncertaintyLib.errors import BadInputError, MedSegError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -60,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 success, 1 internal error, 2 usage, 3 bad input, 4 canceled, 5 out of memory.
     """
     given = join_negative_values(sys.argv[1:] if arguments is None else arguments)
+    # What the code page lacks, in a path for example, must not end a run that went well.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Looked up by hand: a command line that cannot be parsed must be answered in JSON, too.
     as_json = "--json" in given
     try:
@@ -88,13 +94,20 @@ def describe_error(error: BaseException) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt):
         return EXIT_CANCELED, "Canceled by the user."
-    # torch's class by its name, because torch may not be loaded.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return EXIT_MEMORY, "Memory ran out; use a smaller region of interest or another device."
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return EXIT_BAD_INPUT, f"{where}{error.strerror}."
     return EXIT_INTERNAL, f"Internal error, please report it: {type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:  # nothing is loaded to name an error that is not torch's
+        return isinstance(error, MemoryError)
+    from MedSegUncertaintyLib.inference.device import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 # Arguments
@@ -138,14 +151,20 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="NIfTI, NRRD or MetaImage file, or DICOM folder")
     parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
     parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for the results")
-    parser.add_argument("--samples", type=int, default=16, metavar="N", help="segmentations to draw (default 16)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same samples (default 0)")
+    parser.add_argument(
+        "--samples", type=_request_field("samples", int), default=16, metavar="N",
+        help="segmentations to draw (default 16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=_request_field("seed", int), default=0, metavar="N", help="same seed, same samples (default 0)"
+    )
     parser.add_argument(
         "--roi", type=region_of_interest, metavar="R,A,S,X,Y,Z", help="center (RAS) and size of the region, in mm"
     )
     parser.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="scale of the noise: 0 none, 1 as trained (default)"
-    )
+        "--temperature", type=_request_field("temperature", float), default=1.0, metavar="T",
+        help="scale of the noise: 0 none, 1 as trained (default)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_segment)
@@ -159,6 +178,23 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_train)
+
+
+def _request_field(name: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type of an option whose limits are those of a field of ``InferenceRequest``."""
+
+    def parse(text: str) -> Any:
+        from MedSegUncertaintyLib.inference.request import InferenceRequest
+
+        value = kind(text)
+        try:
+            InferenceRequest(package="", **{name: value})
+        except BadInputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return value
+
+    parse.__name__ = kind.__name__  # argparse says it where the text is no number
+    return parse
 
 
 def region_of_interest(text: str) -> RegionOfInterest:
@@ -231,9 +267,9 @@ def _model_line(entry: ListedPackage) -> str:
 
 def run_segment(options: argparse.Namespace) -> Answer:
     """Read, segment, write."""
-    with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress:
+    with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress, contextlib.ExitStack() as stack:
         from MedSegUncertaintyLib.inference.request import InferenceRequest
-        from MedSegUncertaintyLib.outputs.folder import SUMMARY, check_target, write_outputs
+        from MedSegUncertaintyLib.outputs.folder import SUMMARY, staged_folder, write_files
         from MedSegUncertaintyLib.packages.store import find_package
         from MedSegUncertaintyLib.volumes.reading import read_volume
 
@@ -247,55 +283,71 @@ def run_segment(options: argparse.Namespace) -> Answer:
         )
         # What is quick to find out comes before what takes long.
         find_package(request.package)
-        check_target(options.output)
-        progress.note("read the image")
-        volume = read_volume(options.image)
-        cancel.check()
-        progress.note("load the model")
+        with staged_folder(options.output) as stage:
+            progress.note("read the image")
+            volume = read_volume(options.image)
+            cancel.check()
+            progress.note("load the model")
 
-        from MedSegUncertaintyLib.inference.run import segment
+            from MedSegUncertaintyLib.inference.run import segment
 
-        result = segment(volume, request, progress=progress, cancel=cancel)
-        extras, left_out = _extras(volume, result)
-        paths = write_outputs(options.output, result, extras=extras, left_out=left_out, progress=progress)
+            result = segment(volume, request, progress=progress, cancel=cancel)
+            extras, left_out = _extras(volume, result, stack)
+            paths = write_files(stage, result, extras=extras, left_out=left_out, progress=progress)
     document = json.loads(paths[SUMMARY].read_text(encoding="utf-8"))
     for name, reason in document["left_out"].items():
         print(f"{name} was left out. {reason}", file=sys.stderr)
     data = {
-        "output": str(options.output),
+        "output": str(stage.target),
         "files": {name: str(path) for name, path in paths.items()},
         "summary": document,
     }
-    return data, _segment_text(document, options.output)
+    return data, _segment_text(document, stage.target)
 
 
-def _extras(volume: Volume, result: InferenceResult) -> tuple[dict[str, Extra], dict[str, str]]:
-    """Report and scene: the files that need rooms above ``outputs``, and the reasons for those that cannot be made."""
-    from importlib.util import find_spec
+def _extras(
+    volume: Volume, result: InferenceResult, stack: contextlib.ExitStack
+) -> tuple[dict[str, Extra], dict[str, str]]:
+    """Report and scene: the files that need rooms above ``outputs``, and the reasons for those that cannot be made.
+
+    Both use the same nodes, which are removed when ``stack`` is closed.
+    """
+    from MedSegUncertaintyLib.report.pictures import result_in_scene, why_no_slicer
+
+    @functools.cache
+    def in_scene() -> tuple[Any, Any]:
+        return stack.enter_context(result_in_scene(volume, result))
 
     def report(path: Path, document: Document) -> None:
         from MedSegUncertaintyLib.report.page import write_report
 
-        write_report(path, volume, result, document)
+        write_report(path, volume, result, document, in_scene)
 
     def scene(path: Path, _: Document) -> None:
-        from MedSegUncertaintyLib.scene.bundle import writeScene
+        in_scene()  # imports slicer, as the next line does
 
-        writeScene(path, volume, result)
+        from MedSegUncertaintyLib.scene.headless import saveScene
 
-    if find_spec("slicer") is None:
-        return {"report.html": report}, {"scene.mrb": "A scene needs Slicer's Python package; install slicer-core."}
+        saveScene(path)
+
+    reason = why_no_slicer()
+    if reason is not None:
+        return {"report.html": report}, {"scene.mrb": reason}
     return {"report.html": report, "scene.mrb": scene}, {}
 
 
 def _segment_text(document: dict[str, Any], output: Path) -> str:
+    from MedSegUncertaintyLib.outputs.document import edge_warning
+
     lines = [f"Results: {output}"]
     for structure in document["structures"]:
         volume = structure["volume_ml"]
-        lines.append(
-            f"{structure['name']}: {structure['prediction_ml']:.3g} mL, 5 to 95 % of the samples "
-            f"{volume['q05']:.3g} to {volume['q95']:.3g} mL"
-        )
+        spread = f"5 to 95 % of the samples {volume['q05']:.3g} to {volume['q95']:.3g} mL"
+        if document["samples"] == 1:
+            spread = "one sample has no spread"
+        lines.append(f"{structure['name']}: {structure['prediction_ml']:.3g} mL, {spread}")
+        if edge := edge_warning(document, structure):
+            lines.append(f"Warning: {structure['name']} {edge}.")
     return "\n".join([*lines, document["spread"], document["notice"]])
 
 
@@ -384,21 +436,24 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def cancelable() -> Iterator[CancelToken]:
-    """A token that the first Ctrl-C sets, which ends the work cleanly; the second Ctrl-C ends the process."""
+    """A token that the first Ctrl-C or termination sets, which ends the work cleanly; the second ends the process."""
     from MedSegUncertaintyLib.inference.progress import CancelToken
 
     token = CancelToken()
 
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
         token.cancel()
         print("\nCanceling; press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
 
-    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, interrupt)
+    # SIGBREAK is Ctrl-Break, and a closed window, on Windows.
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield token
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

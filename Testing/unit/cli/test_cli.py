@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from MedSegUncertaintyLib.cli import (
     ProgressDisplay,
+    _segment_text,
     cancelable,
     describe_error,
     duration,
@@ -35,9 +38,8 @@ COMMAND = [sys.executable, "-m", "MedSegUncertaintyLib.cli"]
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory, package_metadata) -> Path:
+def models(tmp_path_factory, make_metadata) -> Path:
     """A folder with one package: a small SSN with random weights."""
-    import torch
     from MedSegUncertaintyLib.models import registry
     from MedSegUncertaintyLib.packages.weights import save_package
 
@@ -51,7 +53,7 @@ def models(tmp_path_factory, package_metadata) -> Path:
     }
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
-    metadata = package_metadata(arguments=arguments)
+    metadata = make_metadata(arguments=arguments)
     save_package(folder / "tiny", registry.build("ssn", arguments), metadata, "# Tiny\n", "CC0-1.0\n")
     return folder
 
@@ -92,17 +94,97 @@ def test_segment_writes_a_result_and_prints_one_json_object(environment, image, 
     assert "Draw samples" in done.stderr
     assert "\r" not in done.stderr  # no bar where nobody watches
     assert "Traceback" not in done.stderr
-    assert ("scene.mrb" in present) != ("scene.mrb" in answer["summary"]["left_out"])
+    assert ("scene.mrb" in present) == ("slicer-core" in answer["summary"]["software"]), answer["summary"]["left_out"]
     assert "report.html" not in answer["summary"]["left_out"]
+    assert answer["output"] == str((tmp_path / "out").resolve())
 
 
-def test_ctrl_c_ends_cleanly_with_code_4(environment, image, tmp_path):
+def test_the_working_directory_can_be_the_output(environment, image, tmp_path, monkeypatch, capfd):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = (tmp_path / "here").stat().st_ino
+    for _ in range(2):  # empty, and with an earlier result
+        assert main(["segment", str(image), "--model", "tiny", "--samples", "2", "--output", "."]) == 0
+    assert Path.cwd() == tmp_path / "here"
+    assert (tmp_path / "here").stat().st_ino == before
+    assert f"Results: {(tmp_path / 'here').resolve()}" in capfd.readouterr().out
+    assert Path("summary.json").is_file()
+
+
+def test_a_target_that_cannot_be_written_is_found_before_the_work(environment, image, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("MedSegUncertaintyLib.inference.run.segment", lambda *_, **__: pytest.fail("it was begun"))
+    below_a_file = image / "out"
+    assert main(["segment", str(image), "--model", "tiny", "--output", str(below_a_file)]) == 3
+    assert f"{below_a_file} cannot be written to" in capfd.readouterr().err
+
+
+def test_report_and_scene_share_their_nodes(environment, image, tmp_path, monkeypatch):
+    slicer = pytest.importorskip("slicer")
+    from MedSegUncertaintyLib.scene import bundle, nodes
+
+    made = []
+    add = nodes.addResult
+    for module in (bundle, nodes):
+        monkeypatch.setattr(module, "addResult", lambda *given: made.append(given) or add(*given))
+    arguments = ["segment", str(image), "--model", "tiny", "--samples", "2", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert len(made) == 1
+    left_behind = [slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in ("Volume", "Storage")]
+    assert left_behind == [0, 0]
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "out" / "scene.mrb"), True)
+    assert len(nodes.findResults(slicer.mrmlScene)) == 1
+
+
+def test_another_package_called_slicer_costs_the_scene_only(environment, image, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
+    arguments = ["segment", str(image), "--model", "tiny", "--samples", "1", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    captured = capfd.readouterr()
+    assert "scene.mrb was left out. The installed package 'slicer' is not Slicer's" in captured.err
+    assert "report.html" not in captured.err
+    assert "Left blob" in captured.out
+    assert "one sample has no spread" in captured.out
+    assert "5 to 95 %" not in captured.out
+
+
+def test_a_structure_at_the_edge_of_the_region_is_warned_of():
+    volume = {"q05": 1.0, "q95": 2.0}
+    structure = {"name": "Left", "volume_ml": volume, "prediction_ml": 1.5, "samples_touching_region_edge": 3}
+    document = {
+        "samples": 8,
+        "structures": [structure, {**structure, "name": "Right", "samples_touching_region_edge": 0}],
+        "request": {"roi": {"center_ras": [0, 0, 0], "size_mm": [9, 9, 9]}},
+        "spread": "S.",
+        "notice": "N.",
+    }
+    text = _segment_text(document, Path("out"))
+    assert (
+        "Warning: Left reaches the edge of the segmented region in 3 of 8 samples: its volume may be cut off; use a "
+        "larger region." in text
+    )
+    assert text.count("Warning") == 1
+    document["request"]["roi"] = None
+    assert "edge of the image in 3 of 8 samples" in _segment_text(document, Path("out"))
+
+
+def test_a_path_outside_the_code_page_does_no_harm(environment, image, tmp_path, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    output = tmp_path / "\u5de6"
+    assert main(["segment", str(image), "--model", "tiny", "--samples", "1", "--output", str(output)]) == 0
+    stdout.flush()
+    assert b"\\u5de6" in stdout.buffer.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals on Windows")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_cleanly_with_code_4(environment, image, tmp_path, number):
     command = [*COMMAND, "segment", str(image), "--model", "tiny", "--samples", "1000", "--output", str(tmp_path / "o")]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("Draw samples"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 4, err
     assert json.loads(out)["error"] == {"message": "Canceled by the user.", "exit_code": 4}
@@ -125,7 +207,10 @@ def test_an_image_that_is_none_is_one_sentence(environment, tmp_path, capsys):
     ("arguments", "code", "words"),
     [
         (["segment", "IMAGE", "--model", "none", "--output", "OUT"], 3, "none"),
-        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--samples", "0"], 3, "number of samples"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--samples", "0"], 2, "number of samples"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--seed", "-1"], 2, "seed must be between"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--seed", "1.5"], 2, "invalid int value"),
+        (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--temperature", "nan"], 2, "temperature must be"),
         (["segment", "IMAGE", "--model", "tiny", "--output", "OUT", "--device", "abacus"], 3, "abacus"),
         (["segment", "missing.nrrd", "--model", "tiny", "--output", "OUT"], 3, "missing.nrrd"),
         (["segment", "IMAGE", "--model", "tiny", "--output", "IMAGE"], 3, "is a file"),
@@ -202,6 +287,8 @@ def test_regions_that_are_none_are_refused(text):
         (KeyboardInterrupt(), 4),
         (MemoryExhaustedError("Too large."), 5),
         (MemoryError(), 5),
+        (torch.OutOfMemoryError("CUDA out of memory."), 5),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), 5),
         (OSError(28, "No space left on device", "/out/a.nrrd"), 3),
         (RuntimeError("surprise"), 1),
     ],

@@ -103,7 +103,7 @@ def describe_error(error: BaseException) -> tuple[int, str]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    if "torch" not in sys.modules:  # nothing is loaded to name an error that is not torch's
+    if "torch" not in sys.modules:  # then the error cannot be one of torch's
         return isinstance(error, MemoryError)
     from MedSegUncertaintyLib.inference.device import is_out_of_memory
 

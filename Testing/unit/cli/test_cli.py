@@ -133,6 +133,7 @@ def test_report_and_scene_share_their_nodes(environment, image, tmp_path, monkey
     assert left_behind == [0, 0]
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "out" / "scene.mrb"), True)
     assert len(nodes.findResults(slicer.mrmlScene)) == 1
+    slicer.mrmlScene.Clear(0)
 
 
 def test_another_package_called_slicer_costs_the_scene_only(environment, image, tmp_path, monkeypatch, capfd):

@@ -1,4 +1,4 @@
-"""MONAI backbones that packages and recipes may name: image to feature map of the same size."""
+"""Backbones that packages and recipes may name: image to feature map of the same size."""
 
 from __future__ import annotations
 
@@ -41,8 +41,17 @@ def _dyn_unet(settings: dict[str, Any], dims: int, channels: int, features: int)
     return network, math.prod(max(stride) if isinstance(stride, list) else stride for stride in strides)
 
 
+def _deep_medic(settings: dict[str, Any], dims: int, channels: int, features: int) -> tuple[nn.Module, int]:
+    """DeepMedic, padded to the size of the image; as in the SSN authors' BraTS checkpoints if nothing is set."""
+    from MedSegUncertaintyLib.models.ssn.deepmedic import DeepMedic
+
+    network = DeepMedic(dims, channels, features, pad=True, **settings)
+    return network, network.size_multiple
+
+
 BACKBONES: Mapping[str, Callable[[dict[str, Any], int, int, int], tuple[nn.Module, int]]] = {
     "BasicUNet": _basic_unet,
+    "DeepMedic": _deep_medic,
     "UNet": _residual_unet,
     "DynUNet": _dyn_unet,
 }
@@ -54,8 +63,8 @@ def build_backbone(
     """Backbone by name.
 
     Args:
-        description: ``name`` (a key of :data:`BACKBONES`), ``widths`` (channels per level) and further arguments of
-            the MONAI class.
+        description: ``name`` (a key of :data:`BACKBONES`), ``widths`` (channels per level or layer) and further
+            arguments of the class.
         spatial_dims: 2 or 3.
         channels: Image channels.
         features: Channels of the feature map it returns.

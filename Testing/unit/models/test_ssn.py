@@ -119,6 +119,8 @@ def test_loss_runs_in_float32_under_autocast() -> None:
         ({"name": "BasicUNet", "widths": [4, 4, 8, 8, 8]}, 3),
         ({"name": "UNet", "widths": [4, 8, 8], "num_res_units": 1}, 2),
         ({"name": "DynUNet", "widths": [4, 8, 8]}, 3),
+        ({"name": "DeepMedic", "widths": [4, 4], "joint": [4]}, 2),
+        ({"name": "DeepMedic", "widths": [4, 4], "joint": [4]}, 3),
     ],
 )
 def test_heads_fit_any_backbone_and_draws_match_the_distribution(backbone: dict, dims: int) -> None:
@@ -139,5 +141,7 @@ def test_heads_fit_any_backbone_and_draws_match_the_distribution(backbone: dict,
 
 
 def test_unknown_backbone_is_one_sentence() -> None:
-    with pytest.raises(PackageError, match=r"There is no backbone 'Nope'; known are BasicUNet, DynUNet, UNet\."):
+    with pytest.raises(
+        PackageError, match=r"There is no backbone 'Nope'; known are BasicUNet, DeepMedic, DynUNet, UNet\."
+    ):
         build("ssn", {**TINY, "backbone": {"name": "Nope"}})

@@ -312,11 +312,13 @@ def _extras(
 
     Both use the same nodes, which are removed when ``stack`` is closed.
     """
-    from MedSegUncertaintyLib.report.pictures import result_in_scene, why_no_slicer
+    from MedSegUncertaintyLib.scene.rendering import whyNoSlicer
 
     @functools.cache
     def in_scene() -> tuple[Any, Any]:
-        return stack.enter_context(result_in_scene(volume, result))
+        from MedSegUncertaintyLib.scene.bundle import resultInScene
+
+        return stack.enter_context(resultInScene(volume, result))
 
     def report(path: Path, document: Document) -> None:
         from MedSegUncertaintyLib.report.page import write_report
@@ -330,7 +332,7 @@ def _extras(
 
         saveScene(path)
 
-    reason = why_no_slicer()
+    reason = whyNoSlicer()
     if reason is not None:
         return {"report.html": report}, {"scene.mrb": reason}
     return {"report.html": report, "scene.mrb": scene}, {}

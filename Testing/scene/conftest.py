@@ -1,7 +1,6 @@
 """A clean scene for every test, on real MRML from the slicer-core wheel; any error that VTK logs fails the test."""
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.packages.package import ModelPackage
+from MedSegUncertaintyLib.scene.rendering import whyNoSlicer
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
@@ -22,7 +22,7 @@ class WithoutSlicer(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:
     """Skip every module of this folder, before it is imported, where slicer-core is not installed."""
-    return None if find_spec("slicer") else WithoutSlicer.from_parent(parent, path=module_path)
+    return None if whyNoSlicer() is None else WithoutSlicer.from_parent(parent, path=module_path)
 
 
 @pytest.fixture

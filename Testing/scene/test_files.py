@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import slicer
-from MedSegUncertaintyLib.scene.bundle import addVolume, writeScene
+from MedSegUncertaintyLib.scene.bundle import addVolume
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.headless import ensureApplication, saveScene
 from MedSegUncertaintyLib.scene.nodes import addResult, findResults, removeResult
@@ -22,7 +22,8 @@ def reloaded(scene, add_volume, result_on, tmp_path):
     geometry = Geometry.from_parts((12, 10, 8), (1.0, 1.1, 1.3), (-30.0, 12.5, 4.0), TURNED)
     volume = Volume(np.arange(960, dtype=np.int16).reshape(8, 10, 12), geometry, "CT")
     result = result_on(geometry, Box((1, 2, 3), (11, 9, 8)))
-    writeScene(tmp_path / "scene.mrb", volume, result)
+    addResult(result, addVolume(volume))
+    saveScene(tmp_path / "scene.mrb")
     assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     (nodes,) = findResults(scene)
     return nodes, scene.GetFirstNodeByName("CT"), volume, result

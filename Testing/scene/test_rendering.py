@@ -9,9 +9,9 @@ from MedSegUncertaintyLib.scene import rendering
 
 @pytest.fixture(autouse=True)
 def fresh():
-    rendering.isRenderingAvailable.cache_clear()
+    rendering._renders.cache_clear()
     yield
-    rendering.isRenderingAvailable.cache_clear()
+    rendering._renders.cache_clear()
 
 
 def test_a_crash_while_rendering_means_no(monkeypatch):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.report.drawing import draw_slices
 from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.report.slices import shown_box
+from MedSegUncertaintyLib.scene.rendering import isRenderingAvailable
 from MedSegUncertaintyLib.volumes.geometry import Volume
 from MedSegUncertaintyLib.volumes.intensity import gray_window
 
@@ -69,7 +70,9 @@ def make_pictures(
     failed = ""
     try:
         if can_render():
-            with nullcontext(in_scene()) if in_scene else result_in_scene(volume, result) as (volume_node, nodes):
+            from MedSegUncertaintyLib.scene.bundle import resultInScene
+
+            with nullcontext(in_scene()) if in_scene else resultInScene(volume, result) as (volume_node, nodes):
                 pictures += rendered_pictures(volume_node, nodes, result.geometry.to_ras(np.array(ijk)), window)
     except (CanceledError, MemoryError):
         raise
@@ -101,46 +104,11 @@ def rendered_pictures(volume_node: Any, nodes: Any, ras: np.ndarray, window: tup
 
 def can_render() -> bool:
     """Whether there is Slicer's Python package with OpenGL, and no running Slicer, whose layout must not be touched."""
-    if why_no_slicer() is not None:
+    if not isRenderingAvailable():
         return False
     import slicer
 
     from MedSegUncertaintyLib.scene.headless import HeadlessApplication
-    from MedSegUncertaintyLib.scene.rendering import isRenderingAvailable
 
     application = getattr(slicer, "app", None)
-    return (application is None or isinstance(application, HeadlessApplication)) and isRenderingAvailable()
-
-
-def why_no_slicer() -> str | None:
-    """Why there are no scenes here, as a sentence; ``None`` where Slicer's Python package works."""
-    try:
-        import slicer
-    except ModuleNotFoundError:
-        return "A scene needs Slicer's Python package; install slicer-core."
-    except Exception as error:
-        return f"Slicer's Python package cannot be loaded: {error}"
-    if not hasattr(slicer, "vtkMRMLScene"):  # PyPI has another package of that name
-        return "The installed package 'slicer' is not Slicer's; install slicer-core instead of it."
-    return None
-
-
-@contextmanager
-def result_in_scene(volume: Volume, result: InferenceResult) -> Iterator[tuple[Any, Any]]:
-    """Volume node and result nodes in the scene of this process, which is left as it was."""
-    from MedSegUncertaintyLib.scene.bundle import addVolume
-    from MedSegUncertaintyLib.scene.headless import ensureApplication
-    from MedSegUncertaintyLib.scene.nodes import addResult, removeResult
-
-    scene = ensureApplication().mrmlScene()
-    volume_node = addVolume(volume)
-    try:
-        nodes = addResult(result, volume_node)
-        try:
-            yield volume_node, nodes
-        finally:
-            removeResult(nodes)
-    finally:
-        # A volume that was saved has a storage node by now.
-        for node in filter(None, (volume_node.GetDisplayNode(), volume_node.GetStorageNode(), volume_node)):
-            scene.RemoveNode(node)
+    return application is None or isinstance(application, HeadlessApplication)

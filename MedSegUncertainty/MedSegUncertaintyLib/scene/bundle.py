@@ -1,8 +1,9 @@
-"""A result as one .mrb file that Slicer opens, written without Slicer."""
+"""Files and results that come from outside of a scene, as nodes of the scene of this process."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import slicer
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.grids import setGrid
-from MedSegUncertaintyLib.scene.headless import ensureApplication, saveScene
-from MedSegUncertaintyLib.scene.nodes import addResult
+from MedSegUncertaintyLib.scene.headless import ensureApplication
+from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult, removeResult
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 STORABLE = {np.dtype(bool): np.uint8, np.dtype(np.float16): np.float32}
@@ -39,13 +40,18 @@ def _storable(array: np.ndarray) -> np.dtype:
     return np.dtype(STORABLE.get(array.dtype, array.dtype))
 
 
-def writeScene(path: str | Path, volume: Volume, result: InferenceResult) -> None:
-    """Write a volume and its result as an .mrb file; the scene of this process is cleared.
-
-    Raises:
-        OSError: The file could not be written.
-    """
-    ensureApplication()
-    slicer.mrmlScene.Clear(0)
-    addResult(result, addVolume(volume))
-    saveScene(path)
+@contextmanager
+def resultInScene(volume: Volume, result: InferenceResult) -> Iterator[tuple[Any, ResultNodes]]:
+    """Volume node and result nodes in the scene of this process, which is left as it was."""
+    scene = ensureApplication().mrmlScene()
+    volumeNode = addVolume(volume)
+    try:
+        nodes = addResult(result, volumeNode)
+        try:
+            yield volumeNode, nodes
+        finally:
+            removeResult(nodes)
+    finally:
+        # A volume that was saved has a storage node by now.
+        for node in filter(None, (volumeNode.GetDisplayNode(), volumeNode.GetStorageNode(), volumeNode)):
+            scene.RemoveNode(node)

@@ -11,13 +11,11 @@ import numpy as np
 import slicer
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.outputs.appearance import TRANSPARENT_BELOW, VARIANCE_MAXIMUM
 from MedSegUncertaintyLib.scene.colors import addColorTable
 from MedSegUncertaintyLib.scene.folder import NodeFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry, setGrid
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics
-
-TRANSPARENT_BELOW = 0.04
-"""Share of the scale below which a map is transparent."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class MapKind:
 
 MAP_KINDS: dict[str, MapKind] = {
     "mean": MapKind("Mean probability", "", "viridis", lambda s: s.mean, lambda classes: 1.0),
-    "variance": MapKind("Variance", "", "inferno", lambda s: s.variance, lambda classes: 0.25),
+    "variance": MapKind("Variance", "", "inferno", lambda s: s.variance, lambda classes: VARIANCE_MAXIMUM),
     "standard_deviation": MapKind(
         "Standard deviation", "", "inferno", lambda s: np.sqrt(s.variance), lambda classes: 0.5
     ),

@@ -9,7 +9,6 @@ import functools
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -42,14 +41,27 @@ ZOOM = 1.25
 """VTK fits the sphere around everything, which leaves wide margins."""
 
 
-@functools.cache
-def isRenderingAvailable() -> bool:
-    """Whether pictures can be rendered here: slicer-core is installed and OpenGL works, with or without a display.
+def whyNoSlicer() -> str | None:
+    """Why there are no scenes here, as a sentence; ``None`` where Slicer's Python package works."""
+    try:
+        import slicer
+    except ModuleNotFoundError:
+        return "A scene needs Slicer's Python package; install slicer-core."
+    except Exception as error:
+        return f"Slicer's Python package cannot be loaded: {error}"
+    if not hasattr(slicer, "vtkMRMLScene"):  # PyPI has another package of that name
+        return "The installed package 'slicer' is not Slicer's; install slicer-core instead of it."
+    return None
 
-    Without OpenGL libraries the first ``Render()`` ends the process, so that is tried in another process.
-    """
-    if find_spec("slicer") is None or find_spec("vtkmodules") is None:
-        return False
+
+def isRenderingAvailable() -> bool:
+    """Whether pictures can be rendered here: slicer-core is installed and OpenGL works, with or without a display."""
+    return whyNoSlicer() is None and _renders()
+
+
+@functools.cache
+def _renders() -> bool:
+    """Whether a child process can render: without OpenGL libraries the first ``Render()`` ends the process."""
     environment = {**os.environ, **offscreenEnvironment()}
     try:
         probe = subprocess.run(

@@ -19,9 +19,8 @@ from MedSegUncertaintyLib.report.pictures import (
     can_render,
     drawn_pictures,
     make_pictures,
-    result_in_scene,
-    why_no_slicer,
 )
+from MedSegUncertaintyLib.scene.rendering import whyNoSlicer
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Volume
@@ -169,6 +168,8 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
     slicer = pytest.importorskip("slicer")
     if not can_render():
         pytest.skip("needs OpenGL libraries")
+    from MedSegUncertaintyLib.scene.bundle import resultInScene
+
     shown = make_pictures(blob_volume, blob_result, (12, 18, 10))
     drawn, pictures = drawn_pictures(blob_volume, blob_result, (12, 18, 10), shown.window), shown.pictures
     assert shown.views_failed == ""
@@ -178,7 +179,7 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
         slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in ("Volume", "Segmentation")
     ]
     assert left_behind == [0, 0]
-    with result_in_scene(blob_volume, blob_result) as nodes:
+    with resultInScene(blob_volume, blob_result) as nodes:
         assert make_pictures(blob_volume, blob_result, (12, 18, 10), lambda: nodes) == shown
     page = build_page(blob_result, document, shown)
     reader = Reader(page)
@@ -190,7 +191,7 @@ def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, do
 
 def test_without_slicer_the_page_is_complete(monkeypatch, blob_volume, blob_result, document):
     monkeypatch.setitem(sys.modules, "slicer", None)
-    assert "install slicer-core" in why_no_slicer()
+    assert "install slicer-core" in whyNoSlicer()
     shown = make_pictures(blob_volume, blob_result, (12, 18, 10))
     assert [picture.kind for picture in shown.pictures] == ["outlines", "variance"] * 3
     page = build_page(blob_result, document, shown)
@@ -200,7 +201,7 @@ def test_without_slicer_the_page_is_complete(monkeypatch, blob_volume, blob_resu
 
 def test_another_package_called_slicer_is_not_taken_for_it(monkeypatch, blob_volume, blob_result):
     monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
-    assert "is not Slicer's" in why_no_slicer()
+    assert "is not Slicer's" in whyNoSlicer()
     assert not can_render()
     assert make_pictures(blob_volume, blob_result, (12, 18, 10)).views_failed == ""
 
@@ -210,7 +211,7 @@ def test_a_failure_of_slicer_costs_its_views_only(tmp_path, monkeypatch, blob_vo
         raise RuntimeError("no <context>.")
 
     monkeypatch.setattr(pictures_module, "can_render", lambda: True)
-    monkeypatch.setattr(pictures_module, "result_in_scene", fail)
+    monkeypatch.setattr("MedSegUncertaintyLib.scene.bundle.resultInScene", fail)
     write_report(tmp_path / "report.html", blob_volume, blob_result, document)
     reader = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "The views of 3D Slicer are missing because of an error: RuntimeError: no <context>. " in reader.text

@@ -26,7 +26,7 @@ def test_a_render_that_hangs_means_no(monkeypatch):
 
 
 def test_no_slicer_means_no(monkeypatch):
-    monkeypatch.setattr(rendering, "find_spec", lambda _: None)
+    monkeypatch.setattr(rendering, "whyNoSlicer", lambda: "It is not here.")
     assert not rendering.isRenderingAvailable()
 
 

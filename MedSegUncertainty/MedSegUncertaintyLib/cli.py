@@ -135,6 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_segment(commands)
     _add_train(commands)
+    _add_evaluate(commands)
     return parser
 
 
@@ -151,13 +152,7 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="NIfTI, NRRD or MetaImage file, or DICOM folder")
     parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
     parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for the results")
-    parser.add_argument(
-        "--samples", type=_request_field("samples", int), default=16, metavar="N",
-        help="segmentations to draw (default 16)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=_request_field("seed", int), default=0, metavar="N", help="same seed, same samples (default 0)"
-    )
+    _add_samples_and_seed(parser)
     parser.add_argument(
         "--roi", type=region_of_interest, metavar="R,A,S,X,Y,Z", help="center (RAS) and size of the region, in mm"
     )
@@ -178,6 +173,28 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_train)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate", help="compare samples of a 2D model with several readers", allow_abbrev=False
+    )
+    parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
+    parser.add_argument("--data", required=True, metavar="FILE", type=Path, help="npz file of images and their masks")
+    _add_samples_and_seed(parser)
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_evaluate)
+
+
+def _add_samples_and_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--samples", type=_request_field("samples", int), default=16, metavar="N",
+        help="segmentations to draw (default 16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=_request_field("seed", int), default=0, metavar="N", help="same seed, same samples (default 0)"
+    )
 
 
 def _request_field(name: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -361,6 +378,46 @@ def run_train(options: argparse.Namespace) -> Answer:
         package = train(options.recipe, options.data, options.output, options.resume, progress=progress)
     data = {"name": package.name, "folder": str(package.folder), "evaluation": package.evaluation}
     return data, f"Model package: {package.folder}"
+
+
+def run_evaluate(options: argparse.Namespace) -> Answer:
+    """Compare a package's samples with several readers."""
+    with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress:
+        from MedSegUncertaintyLib.packages.store import find_package
+
+        package = find_package(options.model)
+        progress.note("load the model")
+
+        from MedSegUncertaintyLib.evaluation.run import evaluate
+
+        figures = evaluate(
+            package,
+            options.data,
+            samples=options.samples,
+            seed=options.seed,
+            device=options.device,
+            progress=progress,
+            cancel=cancel,
+        )
+    return figures, _evaluate_text(figures)
+
+
+def _evaluate_text(result: dict[str, Any]) -> str:
+    data = result["data"]
+    lines = [
+        f"{result['package']['name']} on {data['file']}: {data['images']} images of {data['patients']} patients, "
+        f"{data['readers']} readers, {result['samples']} samples per image",
+        *[f"{method}: {text}" for method, text in result["methods"].items()],
+        f"In parentheses: {result['interval']}.",
+    ]
+    for name, figure in result["figures"].items():
+        lines += ["", f"{name}: {figure['convention']}"]
+        for method, entry in figure["methods"].items():
+            words = ["not defined" if entry["value"] is None else f"{entry['value']:.4f}"]
+            if entry["interval_95"]:
+                words.append("({:.4f} to {:.4f})".format(*entry["interval_95"]))
+            lines.append(" ".join([f"    {method:<19}", *words, f"n = {entry['n']}"]))
+    return "\n".join(lines)
 
 
 # Terminal

@@ -89,8 +89,8 @@ def test_ssn_ged(golden: Path, case: int) -> None:
     close(reader_diversity(first)[0], expected.pop("gt_diversity"), DOUBLE)
     close(sample_diversity(first)[0], expected.pop("sample_diversity"), DOUBLE)
     if "phiseg_ged" in expected:
-        close(ged_squared(everything)[0], expected.pop("phiseg_ged"), SINGLE)
-        close(sample_diversity(everything)[0], expected.pop("phiseg_diversity"), SINGLE)
+        close(ged_squared(everything)[0], expected.pop("phiseg_ged"), DOUBLE)
+        close(sample_diversity(everything)[0], expected.pop("phiseg_diversity"), DOUBLE)
     assert not expected
 
 

@@ -370,10 +370,24 @@ def _segment_text(document: dict[str, Any], output: Path) -> str:
     return "\n".join([*lines, document["spread"], document["notice"]])
 
 
+@contextlib.contextmanager
+def training_extra() -> Iterator[None]:
+    """Imports of what only training and evaluation need, which a plain installation does not bring."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("MedSegUncertaintyLib"):
+            raise
+        raise MedSegError(
+            f"This command needs {error.name}; install it with pip install 'medseg-uncertainty[train]'."
+        ) from error
+
+
 def run_train(options: argparse.Namespace) -> Answer:
     """Train a package by a recipe."""
     with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress:
-        from MedSegUncertaintyLib.training.run import train
+        with training_extra():
+            from MedSegUncertaintyLib.training.run import train
 
         package = train(options.recipe, options.data, options.output, options.resume, progress=progress)
     data = {"name": package.name, "folder": str(package.folder), "evaluation": package.evaluation}
@@ -388,7 +402,8 @@ def run_evaluate(options: argparse.Namespace) -> Answer:
         package = find_package(options.model)
         progress.note("load the model")
 
-        from MedSegUncertaintyLib.evaluation.run import evaluate
+        with training_extra():
+            from MedSegUncertaintyLib.evaluation.run import evaluate
 
         figures = evaluate(
             package,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from MedSegUncertaintyLib.training.loop import read_log
 
 
 def draw_curves(folder: Path, structures: list[str]) -> Path:
     """Draw ``curves.png`` from the log in ``folder``: losses on the left, validation Dice on the right."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = read_log(folder)
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -397,3 +397,23 @@ def test_train_makes_a_package_that_segment_uses(environment, tmp_path, capfd):
     captured = capfd.readouterr()
     assert "Anterior hippocampus" in captured.out
     assert "not calibrated confidence" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        (["train", "recipe.toml", "--data", "d", "--output", "o"], "lightning_fabric"),
+        (["evaluate", "--model", "MODEL", "--data", "d.npz"], "scipy.optimize"),
+    ],
+)
+def test_a_missing_extra_is_one_sentence(command, module, environment, models, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("MedSegUncertaintyLib.")]:
+        if name.split(".")[1] in ("training", "evaluation"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    package = next(path for path in models.iterdir() if (path / "configs").is_dir())
+    command = [str(package) if part == "MODEL" else part for part in command]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "install it with pip install 'medseg-uncertainty[train]'" in error
+    assert "Traceback" not in error

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "ssn": "MedSegUncertaintyLib.models.ssn",
 }
-"""Family name to its module, which has ``build(arguments)`` and ``objective(settings)``."""
+"""Family name to its module, which has ``build(arguments)`` and ``build_objective(settings)``."""
 
 
 def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:
@@ -46,7 +46,7 @@ def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:
         raise PackageError(f'The model family "{family}" does not take these arguments: {error}.') from error
 
 
-def objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
+def build_objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
     """What training of a family minimizes.
 
     Args:
@@ -58,7 +58,7 @@ def objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[st
     """
     module = _module(family)
     try:
-        return cast("Callable[..., dict[str, Any]]", module.objective(settings))
+        return cast("Callable[..., dict[str, Any]]", module.build_objective(settings))
     except TypeError as error:
         raise PackageError(
             f'The objective of the model family "{family}" does not take these settings: {error}.'

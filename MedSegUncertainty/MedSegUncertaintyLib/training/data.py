@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.training.recipe import Augmentation, DataRule
+from MedSegUncertaintyLib.training.recipe import Augmentation, DataRule, Stage
 from MedSegUncertaintyLib.volumes.intensity import IntensityRule, apply
 from MedSegUncertaintyLib.volumes.placement import GridRule, Placement
 from MedSegUncertaintyLib.volumes.reading import read_labels, read_volume
@@ -69,17 +69,17 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         cases: Images and labels (K, J, I).
-        patch: Size of a patch along R, A, S.
+        stage: Size and padding of the patches.
         augmentation: Random changes.
         seed: Seed of the whole sequence.
     """
 
     def __init__(
-        self, cases: list[tuple[np.ndarray, np.ndarray]], patch: list[int], augmentation: Augmentation, seed: int
+        self, cases: list[tuple[np.ndarray, np.ndarray]], stage: Stage, augmentation: Augmentation, seed: int
     ) -> None:
         self._cases = cases
         self._seed = seed
-        self._change = random_change(augmentation, patch)
+        self._change = random_change(augmentation, stage)
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
         """Image (1, K, J, I) and labels (K, J, I) of item ``item``."""
@@ -93,8 +93,8 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         return changed["image"].float(), changed["label"][0].long()
 
 
-def random_change(rule: Augmentation, patch: list[int]) -> Any:
-    """MONAI transform of a dictionary with "image" and "label" (1, K, J, I) to a patch of the given size (R, A, S)."""
+def random_change(rule: Augmentation, stage: Stage) -> Any:
+    """MONAI transform of a dictionary with "image" and "label" (1, K, J, I) to a patch."""
     from monai import transforms
 
     angle = float(np.deg2rad(rule.rotate_degrees))
@@ -104,9 +104,9 @@ def random_change(rule: Augmentation, patch: list[int]) -> Any:
         rotate_range=[angle] * 3,
         scale_range=[rule.scale] * 3,
         translate_range=[rule.shift_voxels] * 3,
-        spatial_size=patch[::-1],
+        spatial_size=stage.patch[::-1],
         mode=("bilinear", "nearest"),
-        padding_mode="zeros",
+        padding_mode=(stage.padding, "zeros"),
     )
     # Arrays are (K, J, I), so axis R is the last spatial one.
     flips = [transforms.RandFlipd(("image", "label"), prob=0.5, spatial_axis=2 - axis) for axis in rule.flip_axes]

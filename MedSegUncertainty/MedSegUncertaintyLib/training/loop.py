@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +23,7 @@ from MedSegUncertaintyLib.evaluation.overlap import dice
 from MedSegUncertaintyLib.inference.device import choose_device
 from MedSegUncertaintyLib.inference.tiling import pad_to_multiple
 from MedSegUncertaintyLib.training.data import PatchDataset, seed_generator
-from MedSegUncertaintyLib.training.recipe import Optimization, Recipe
+from MedSegUncertaintyLib.training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.registry import SamplerModule
@@ -61,9 +61,9 @@ class Trainer:
         accelerator = choose_device("auto").type
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=rule.precision)  # type: ignore[arg-type]
         # Channels last is about a fifth faster for small 3D batches on a CPU.
-        layout = torch.channels_last_3d if len(self.recipe.patch) == 3 else torch.channels_last
+        layout = torch.channels_last_3d if self.model.spatial_dims == 3 else torch.channels_last
         self.model.to(device=self.fabric.device).to(memory_format=layout)  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=rule.learning_rate, weight_decay=rule.weight_decay)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=rule.weight_decay)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(rule.average), use_buffers=True)
         self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(optimizer))
         self.step = 0
@@ -71,29 +71,40 @@ class Trainer:
     def fit(self, training: list[Case], validation: list[Case], report: Callable[[int], None]) -> None:
         """Train from the current step to the last; ``report`` hears the number of finished steps."""
         rule = self.recipe.optimization
-        data = PatchDataset(training, self.recipe.patch, self.recipe.augmentation, self.recipe.seed)
-        items = range(self.step * rule.batch, rule.steps * rule.batch)
-        loader = DataLoader(
-            data, rule.batch, sampler=items, num_workers=self.workers, persistent_workers=self.workers > 0,
-            pin_memory=self.fabric.device.type == "cuda", worker_init_fn=_leave_interrupts_to_the_parent,
-        )  # fmt: skip
         sums: dict[str, float] = {}
-        for image, target in loader:
-            for name, value in self._update(image, target).items():
+        for image, target, rate in self._batches(training):
+            for name, value in self._update(image, target, rate).items():
                 sums[name] = sums.get(name, 0.0) + value.item()
             report(self.step)
-            if self.step % rule.validate_every == 0 or self.step == rule.steps:
+            if self.step % rule.validate_every == 0 or self.step == self.recipe.steps:
                 count = (self.step - 1) % rule.validate_every + 1
                 losses = {name: value / count for name, value in sums.items()}
                 self._log({"step": self.step, **losses, **self.validate(validation, report)})
                 self.save()
                 sums = {}
 
-    def _update(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        rule, device = self.recipe.optimization, self.fabric.device
+    def _batches(self, training: list[Case]) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Images, labels and learning rate of every step that is left."""
+        begin = 0
+        for number, stage in enumerate(self.recipe.stages):
+            done = max(self.step - begin, 0)
+            begin += stage.steps
+            if done >= stage.steps:
+                continue
+            data = PatchDataset(training, stage, self.recipe.augmentation, self.recipe.seed + number)
+            loader = DataLoader(
+                data, stage.batch, sampler=range(done * stage.batch, stage.steps * stage.batch),
+                num_workers=self.workers, worker_init_fn=_leave_interrupts_to_the_parent,
+                pin_memory=self.fabric.device.type == "cuda",
+            )  # fmt: skip
+            for step, (image, target) in enumerate(loader, start=done):
+                yield image, target, learning_rate(stage, step)
+
+    def _update(self, image: Tensor, target: Tensor, rate: float) -> dict[str, Tensor]:
+        device = self.fabric.device
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(rule, self.step)
+            group["lr"] = rate
         generator = seed_generator(torch.Generator(device), self.recipe.seed, 2, self.step)
         image, target = image.to(device, non_blocking=True), target.to(device, non_blocking=True)
         with self.fabric.autocast():
@@ -102,7 +113,7 @@ class Trainer:
             raise FloatingPointError(f"the loss is {losses['loss'].item()} at step {self.step}")
         self.optimizer.zero_grad()
         self.fabric.backward(losses["loss"])
-        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=rule.clip_norm)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.optimization.clip_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
@@ -184,8 +195,8 @@ def _leave_interrupts_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def learning_rate(rule: Optimization, step: int) -> float:
-    """Learning rate of step ``step``: linear rise, then a cosine to zero."""
+def learning_rate(rule: Stage, step: int) -> float:
+    """Learning rate of a stage's step ``step``: linear rise, then a cosine to zero."""
     if step < rule.rise:
         return rule.learning_rate * (step + 1) / rule.rise
     progress = (step - rule.rise) / max(rule.steps - rule.rise, 1)

@@ -52,14 +52,31 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Optimization:
-    """How the weights move.
+class Stage:
+    """One part of a training; small patches first and whole crops last save most of the time.
 
     Attributes:
+        patch: Size of a patch along R, A, S in voxels.
+        padding: What patches show beyond the image: "zeros" or its "reflection". It is background either way.
         steps: Optimizer steps.
         batch: Cases per step.
         learning_rate: At its highest, after a linear rise over ``rise`` steps; then a cosine to zero.
         rise: Steps of that rise.
+    """
+
+    patch: list[int]
+    padding: str
+    steps: int
+    batch: int
+    learning_rate: float
+    rise: int
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights move in all stages.
+
+    Attributes:
         weight_decay: Of AdamW.
         clip_norm: Largest norm of the gradient.
         average: Decay of the moving average of the weights that is validated and shipped.
@@ -67,10 +84,6 @@ class Optimization:
         validate_every: Steps between validations and checkpoints.
     """
 
-    steps: int
-    batch: int
-    learning_rate: float
-    rise: int
     weight_decay: float
     clip_norm: float
     average: float
@@ -85,7 +98,7 @@ class Recipe:
     Attributes:
         name: Name of the package it makes.
         seed: Decides every random number of the training.
-        patch: Size of a training patch along R, A, S in voxels.
+        stages: Parts of the training, one after the other.
         data: The cases.
         augmentation: Random changes.
         objective: Arguments of the family's objective.
@@ -97,7 +110,7 @@ class Recipe:
 
     name: str
     seed: int
-    patch: list[int]
+    stages: list[Stage]
     data: DataRule
     augmentation: Augmentation
     objective: dict[str, Any]
@@ -105,6 +118,11 @@ class Recipe:
     package: dict[str, Any]
     metadata: dict[str, Any]
     card: str
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Recipe:
@@ -127,6 +145,7 @@ class Recipe:
         }
         try:
             sections = {key: make(**content.pop(key)) for key, make in parts.items()}
+            content["stages"] = [Stage(**stage) for stage in content.pop("stages")]
             return cls(**content, **sections)
         except (KeyError, TypeError) as error:
             reason = str(error).replace(cls.__name__ + ".", "").replace("__init__() ", "")

@@ -58,7 +58,7 @@ def train(
         [read.counted(load_case(case, planned.grid, planned.intensity)) for case in files]
         for files in (training_files, validation_files)
     )
-    clock = StageClock("train", recipe.optimization.steps, progress)
+    clock = StageClock("train", recipe.steps, progress)
     trainer.fit(training, validation, clock.at)
     draw_curves(output, trainer.structures)
     package = write_package(recipe, trainer.average.module, output, len(training))
@@ -82,9 +82,9 @@ def make_trainer(recipe: Recipe, package: ModelPackage, folder: Path) -> Trainer
     """Trainer with freshly initialized weights."""
     torch.manual_seed(recipe.seed)
     model = registry.build(package.family, package.arguments)
-    objective = registry.objective(package.family, recipe.objective)
+    objective = registry.build_objective(package.family, recipe.objective)
     # The children would start anew for a handful of steps, and Windows and macOS start them slowly.
-    workers = 0 if recipe.optimization.steps < 100 else min(MOST_WORKERS, usable_cpus())
+    workers = 0 if recipe.steps < 100 else min(MOST_WORKERS, usable_cpus())
     structures = [structure.name for structure in package.structures]
     return Trainer(recipe, model, objective, structures, folder, workers)
 

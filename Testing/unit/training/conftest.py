@@ -11,6 +11,26 @@ from MedSegUncertaintyLib.volumes.reading import write_volume
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 
 
+STAGES = """
+[[stages]]
+patch = [16, 16, 16]
+padding = "zeros"
+steps = 4
+batch = 2
+learning_rate = 1e-3
+rise = 1
+
+[[stages]]
+patch = [24, 16, 16]
+padding = "reflection"
+steps = 2
+batch = 1
+learning_rate = 1e-3
+rise = 1
+
+"""
+
+
 @pytest.fixture(scope="session")
 def box_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six cases of 24 x 20 x 18 voxels: a bright box (label 1) with a dimmer half (label 2) in noise."""
@@ -35,14 +55,10 @@ def recipe_path(tmp_path: Path) -> Path:
     """The shipped hippocampus recipe, shrunk to seconds."""
     text = (RECIPES / "ssn-hippocampus-mr.toml").read_text(encoding="utf-8")
     small = {
-        "patch": "[16, 16, 16]",
         "validation_every": "3",
         "pairs": "3",
         "mean_dice_weight": "1.0",
         "warmup": "2",
-        "steps": "6",
-        "batch": "2",
-        "rise": "1",
         "validate_every": "3",
         "widths": "[4, 8, 8, 8]",
         "features": "4",
@@ -52,8 +68,10 @@ def recipe_path(tmp_path: Path) -> Path:
     for line in text.splitlines():
         key = line.split(" = ")[0]
         lines.append(f"{key} = {small[key]}" if key in small and " = " in line else line)
+    kept = "\n".join(lines)
+    before, after = kept[: kept.index("[[stages]]")], kept[kept.index("[optimization]") :]
     path = tmp_path / "recipe.toml"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_text(before + STAGES + after, encoding="utf-8")
     return path
 
 

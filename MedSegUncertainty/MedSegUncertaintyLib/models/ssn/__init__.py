@@ -14,7 +14,7 @@ def build(arguments: dict[str, Any]) -> "SSN":
     return build_network(arguments)
 
 
-def objective(settings: dict[str, Any]) -> "SSNObjective":
+def build_objective(settings: dict[str, Any]) -> "SSNObjective":
     """What training minimizes, from the recipe's settings; imports torch."""
     from MedSegUncertaintyLib.models.ssn.objective import SSNObjective
 

@@ -83,6 +83,9 @@ def _read(files: Sequence[tuple[Path, Elements]], name: str) -> Volume:
             f"The DICOM series '{name}' has {len(files)} multi-frame files, each a volume of its own; give one of them."
         )
     slices, geometry = _stack(slices, name)
+    if len(files) == 1 and len({item.rescaling for item in slices}) > 1:
+        # GDCM would use the rescaling of the first frame for all.
+        raise BadInputError(f"'{name}' rescales its frames differently; convert it to NIfTI or NRRD first.")
     try:
         array = _voxels(slices)
     except RuntimeError as error:
@@ -120,7 +123,9 @@ def _header(file: Path) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise BadInputError(f"'{file.name}' is no readable DICOM image ({reason(error)}); remove it.") from error
+        raise BadInputError(
+            f"'{file.name}' is no readable DICOM image ({reason(error)}); copy it again or remove it."
+        ) from error
     return reader
 
 
@@ -150,14 +155,10 @@ def _slices(file: Path, header: Elements) -> list[_Slice]:
     if header.encapsulated and inverted_sum is not None:
         raise BadInputError(f"{name} is stored inverted (MONOCHROME1) and compressed; export it uncompressed.")
     shared = header.group(_SHARED_GROUPS)
-    slices = [
+    return [
         _slice(file, number, [frame, shared] if groups else [header], reader, inverted_sum)
         for number, frame in enumerate(groups or [header])
     ]
-    if len({item.rescaling for item in slices}) > 1:
-        # GDCM would use the rescaling of the first frame for all.
-        raise BadInputError(f"{name} rescales its frames differently; convert it to NIfTI or NRRD first.")
-    return slices
 
 
 def _slice(

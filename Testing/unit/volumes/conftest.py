@@ -1,14 +1,17 @@
 """Grids in every orientation, and DICOM series written for the tests."""
 
+import re
 from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.volumes.geometry import Geometry
+from MedSegUncertaintyLib.volumes.reading import read_volume
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 AXES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 ORIENTATIONS = [
@@ -58,6 +61,18 @@ def dicom_slice(stored: np.ndarray, uids: dict[str, str], position_mm: float) ->
     return dataset
 
 
+def refusal(path: Path, series: str | None = None) -> str:
+    """The one sentence with which a file is refused."""
+    with pytest.raises(BadInputError) as caught:
+        read_volume(path, series)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert ". " not in re.sub(r"\(\.nii, .*?\)", "", sentence)
+    assert path.name in sentence
+    return sentence
+
+
 class DicomSeries:
     """A CT series of 6 slices of 10 x 8 pixels, 2.5 mm apart; edit ``slices``, then write."""
 
@@ -74,6 +89,33 @@ class DicomSeries:
             dataset.InstanceNumber = (number * 5) % 7
             dataset.save_as(folder / f"{(number * 5) % 7}_{dataset.SeriesNumber}.dcm", enforce_file_format=True)
         return folder
+
+
+def enhanced(stored: np.ndarray, order: list[int]) -> pydicom.Dataset:
+    """An enhanced CT of frames (frames, rows, columns) of int16, 2.5 mm apart; frame n lies at place ``order[n]``."""
+    uids = {name: generate_uid() for name in ("study", "series", "frame")}
+    dataset = dicom_slice(stored[0], uids, 0)
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = EnhancedCTImageStorage
+    shared, frames = pydicom.Dataset(), []
+    measures, orientation, rescaling = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing, measures.SliceThickness = dataset.PixelSpacing, dataset.SliceThickness
+    orientation.ImageOrientationPatient = dataset.ImageOrientationPatient
+    rescaling.RescaleSlope, rescaling.RescaleIntercept, rescaling.RescaleType = 1, -1024, "HU"
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    shared.PixelValueTransformationSequence = [rescaling]
+    for place in order:
+        frame, position = pydicom.Dataset(), pydicom.Dataset()
+        position.ImagePositionPatient = dicom_slice(stored[0], uids, 2.5 * place).ImagePositionPatient
+        frame.PlanePositionSequence = [position]
+        frames.append(frame)
+    for name in (
+        *("PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"),
+        *("RescaleSlope", "RescaleIntercept"),
+    ):
+        delattr(dataset, name)
+    dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence = [shared], frames
+    dataset.NumberOfFrames, dataset.PixelData = len(stored), stored.astype("<i2").tobytes()
+    return dataset
 
 
 @pytest.fixture

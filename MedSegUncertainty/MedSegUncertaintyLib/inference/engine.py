@@ -28,7 +28,7 @@ T = TypeVar("T")
 Parts = list[tuple[Slices, Encoding]]
 
 TILE_EDGE = {2: 512, 3: 128}
-"""Longest edge of a tile by number of dimensions, before memory asks for less."""
+"""Longest edge of a tile by the dimensions that the network sees, before memory asks for less."""
 SMALLEST_EDGE = 32
 PASS_BYTES = 32 * 2**20
 """Logits that one pass may make. More at once do not run faster, and cancel waits for the end of a pass."""
@@ -104,7 +104,7 @@ class Engine:
         self._model = model
         self._allow_cpu, self._listener = allow_cpu, listener
         self.cancel = cancel
-        self.plan = Plan(device, TILE_EDGE[model.spatial_dims])
+        self.plan = Plan(device, TILE_EDGE[model.network_dims])
 
     @torch.inference_mode()
     def sample(self, image: Tensor, count: int, noise: NoiseSource) -> Iterator[Tensor]:
@@ -201,8 +201,9 @@ class Engine:
         return [(slice(start, min(start + thickness, shape[0])), *rest) for start in range(0, shape[0], thickness)]
 
     def _tile(self) -> tuple[int, ...]:
-        multiple = self._model.size_multiple
-        return (max(self.plan.edge // multiple, 1) * multiple,) * self._model.spatial_dims
+        multiple, dims = self._model.size_multiple, self._model.network_dims
+        edge = max(self.plan.edge // multiple, 1) * multiple
+        return (1,) * (self._model.spatial_dims - dims) + (edge,) * dims
 
     def _step_down(self, smaller: Plan | None) -> None:
         """Go on with a smaller plan.

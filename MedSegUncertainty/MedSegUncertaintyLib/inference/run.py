@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -16,6 +16,7 @@ from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.inference.walking import SliceWalker
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
@@ -24,6 +25,9 @@ from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream, most_p
 from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume, check_voxels
 from MedSegUncertaintyLib.volumes.intensity import apply
 from MedSegUncertaintyLib.volumes.placement import Placement
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.models.registry import SamplerModule
 
 
 @torch.inference_mode()
@@ -55,8 +59,10 @@ def segment(
     check_voxels(volume.array, volume.name)
     device = choose_device(request.device)
     model = load_sampler(package)
-    if (model.spatial_dims, model.channels) != (3, 1):
-        raise PackageError(f"The model {package.name} is not for one 3D image; this version runs no other models.")
+    if model.channels != 1:
+        raise PackageError(f"The model {package.name} needs {model.channels} images; this version takes one.")
+    if model.spatial_dims == 2:
+        model = walker(model, package, placement.model)
     image = torch.from_numpy(apply(placement.to_model(volume), package.intensity)).unsqueeze(0)
     cancel.check()
     engine = Engine(model, device, request.allow_cpu, cancel, progress)
@@ -104,6 +110,20 @@ def _home(drawn: torch.Tensor, geometry: Geometry) -> torch.device:
     # Probabilities, mean, sum of squares, votes and temporaries.
     needed = 4 * 6 * len(drawn) * math.prod(geometry.shape_ijk)
     return drawn.device if needed < 0.5 * free_bytes(drawn.device) else torch.device("cpu")
+
+
+def walker(model: SamplerModule, package: ModelPackage, grid: Geometry) -> SamplerModule:
+    """A 2D model as one that walks along K of the model's grid.
+
+    Raises:
+        PackageError: The package does not say how far its slices are correlated.
+    """
+    if package.walk_correlation_mm is None:
+        raise PackageError(
+            f"The model {package.name} is for single slices, and its package gives no correlation length to walk "
+            "through a volume."
+        )
+    return cast("SamplerModule", SliceWalker(model, package.walk_correlation_mm / float(grid.spacing[2])))
 
 
 def plan(volume: Volume, package: ModelPackage, request: InferenceRequest) -> Placement:

@@ -22,20 +22,24 @@ class NoiseField:
     """Standard normal noise that one draw needs under one name.
 
     Attributes:
-        channels: Numbers per draw ("global") or per voxel ("voxel").
-        layout: "global": one vector for the whole image, (S, channels). "voxel": a field tied to the voxels of the
-            model's grid, (S, channels, *spatial); overlapping tiles get the same values.
+        channels: Numbers per draw ("global"), per slice ("slices") or per voxel ("voxel").
+        layout: "global": one vector for the whole image, (S, channels). "slices": a stationary Gaussian process along
+            the first axis, (S, channels, slices). "voxel": a field tied to the voxels of the model's grid,
+            (S, channels, *spatial). Overlapping tiles get the same values.
+        correlation: Correlation length of "slices", in slices.
     """
 
     channels: int
-    layout: Literal["global", "voxel"]
+    layout: Literal["global", "slices", "voxel"]
+    correlation: float = 0.0
 
 
 class Sampler(Protocol):
     """What inference knows of a model.
 
     Attributes:
-        spatial_dims: 2 or 3.
+        spatial_dims: Of the images that it takes, 2 or 3.
+        network_dims: Of what its network sees at once; 2 for a model that walks through a volume slice by slice.
         channels: Number of image channels.
         classes: Number of output classes, background (0) included.
         size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this.
@@ -43,6 +47,7 @@ class Sampler(Protocol):
     """
 
     spatial_dims: int
+    network_dims: int
     channels: int
     classes: int
     size_multiple: int

@@ -114,6 +114,7 @@ class ModelPackage:
         weights: The weights file, its size and checksum.
         training_data: What the weights were trained on.
         weights_license: License of the weights.
+        walk_correlation_mm: For 2D models, how far along the slices a sample stays one hypothesis; else None.
         limits: Sentences that say what the model was not made for.
         evaluation: Measured figures by name.
     """
@@ -131,6 +132,7 @@ class ModelPackage:
     weights: WeightsFile
     training_data: TrainingData
     weights_license: str
+    walk_correlation_mm: float | None
     limits: tuple[str, ...]
     evaluation: dict[str, Any]
 
@@ -213,6 +215,7 @@ class ModelPackage:
             weights=_weights(block.inside("weights")),
             training_data=_training_data(block.inside("training_data")),
             weights_license=block.get("weights_license", str),
+            walk_correlation_mm=_walk_correlation(block) if "walk" in metadata[BLOCK] else None,
             limits=tuple(block.items("limits", str)),
             evaluation=block.get("evaluation", dict),
         )
@@ -328,6 +331,14 @@ def _intensity(block: _Fields) -> IntensityRule:
 
 def _roi(roi: _Fields) -> RoiRule:
     return RoiRule(roi.get("required", bool), roi.lengths_mm("size_mm"), roi.get("where", str))
+
+
+def _walk_correlation(block: _Fields) -> float:
+    walk = block.inside("walk")
+    length = walk.get("correlation_mm", float)
+    if not 0.0 <= length < float("inf"):
+        raise walk.error("correlation_mm", "must be a length in mm, 0 for independent slices")
+    return length
 
 
 def _weights(weights: _Fields) -> WeightsFile:

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 class Pointwise(nn.Module):
     """A sampler whose logits at a voxel depend on that voxel alone, so tiles must not matter at all."""
 
-    spatial_dims, classes, size_multiple = 3, 2, 4
+    spatial_dims, network_dims, classes, size_multiple = 3, 3, 2, 4
 
     def __init__(self, blendable: bool = True, largest: int = 10**9, most_logits: int = 10**9) -> None:
         super().__init__()

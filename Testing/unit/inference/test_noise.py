@@ -65,3 +65,24 @@ def test_seed_changes_everything_and_scale_scales() -> None:
     half = NoiseSource(seed=4, scale=0.5).draw(FIELDS, [0], GRID, CPU)
     assert torch.equal(half["e"], one["e"] * 0.5)
     assert not NoiseSource(seed=4, scale=0.0).draw(FIELDS, [0], GRID, CPU)["w"].any()
+
+
+@pytest.mark.parametrize("correlation", [0.0, 2.5])
+def test_a_process_along_slices_is_stationary_with_its_correlation(correlation: float) -> None:
+    fields = {"w": NoiseField(8, "slices", correlation)}
+    region = (slice(0, 40), *GRID[1:])
+    w = NoiseSource(seed=6).draw(fields, range(600), region, CPU)["w"].double()
+    assert w.shape == (600, 8, 40)
+    # 4800 independent processes: the standard error of a variance or correlation is about 0.02.
+    np.testing.assert_allclose(w.var(dim=(0, 1)).numpy(), 1.0, atol=0.1)
+    for distance in (1, 2, 5, 10):
+        got = float((w[..., distance:] * w[..., :-distance]).mean())
+        expected = np.exp(-(distance**2) / (2 * correlation**2)) if correlation else 0.0
+        assert got == pytest.approx(expected, abs=0.03), distance
+
+
+def test_a_process_is_the_same_in_every_tile() -> None:
+    fields = {"w": NoiseField(3, "slices", 4.0)}
+    whole = NoiseSource(seed=7).draw(fields, [2], GRID, CPU)["w"]
+    tile = NoiseSource(seed=7).draw(fields, [2], (slice(9, 15), *GRID[1:]), CPU)["w"]
+    torch.testing.assert_close(tile, whole[..., 9:15], rtol=1e-6, atol=1e-6)

@@ -131,12 +131,30 @@ def test_cancel(package: ModelPackage, blob_volume: Volume) -> None:
         segment(blob_volume, request(package), cancel=token)
 
 
-@pytest.mark.parametrize("key", ["spatial_dims", "channels"])
-def test_models_for_other_images_are_refused(package_folder: Path, blob_volume: Volume, key: str) -> None:
-    arguments = {**ARGUMENTS, key: 2}
-    package = make_package(package_folder, arguments)
-    with pytest.raises(PackageError, match="The model two-blobs is not for one 3D image"):
+def test_models_of_several_images_are_refused(package_folder: Path, blob_volume: Volume) -> None:
+    package = make_package(package_folder, {**ARGUMENTS, "channels": 2})
+    with pytest.raises(PackageError, match="The model two-blobs needs 2 images; this version takes one"):
         segment(blob_volume, request(package))
+
+
+def test_a_2d_model_without_correlation_length_is_refused(package_folder: Path, blob_volume: Volume) -> None:
+    package = make_package(package_folder, {**ARGUMENTS, "spatial_dims": 2})
+    with pytest.raises(PackageError, match="gives no correlation length to walk through a volume"):
+        segment(blob_volume, request(package))
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "ASR"])
+def test_a_2d_model_walks_through_a_volume(package_folder: Path, blob_volume: Volume, orientation: str) -> None:
+    package = make_package(package_folder, {**ARGUMENTS, "spatial_dims": 2})
+    grid = {"spacing_mm": None, "orientation": orientation}
+    change(package, grid=grid, walk={"correlation_mm": 8.0})
+    result = segment(blob_volume, request(package, samples=4))
+    assert result.samples[0].shape == blob_volume.array.shape
+    assert result.statistics.variance.max() > 0
+    again = segment(blob_volume, request(package, samples=2))
+    np.testing.assert_array_equal(again.samples[1], result.samples[1])
+    still = segment(blob_volume, request(package, temperature=0.0))
+    assert not still.statistics.variance.any()
 
 
 def test_a_network_with_other_classes_than_structures_is_refused(package_folder: Path, blob_volume: Volume) -> None:

@@ -48,7 +48,8 @@ class SSN(nn.Module):
         super().__init__()
         if classes < 2:
             raise ValueError("the loss needs a background class and at least one structure")
-        self.spatial_dims, self.channels, self.classes = spatial_dims, channels, classes
+        self.spatial_dims = self.network_dims = spatial_dims
+        self.channels, self.classes = channels, classes
         self.rank, self.size_multiple = rank, size_multiple
         convolution = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
         self.backbone = backbone

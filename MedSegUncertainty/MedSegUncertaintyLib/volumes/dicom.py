@@ -71,8 +71,7 @@ def read_dicom_file(path: Path, header: Elements) -> Volume:
         BadInputError: One sentence that says what is wrong and what to do.
     """
     if kind := not_an_image(header):
-        article = "an" if kind[0] in "aeiou" else "a"
-        raise BadInputError(f"'{path.name}' is a DICOM file that holds {article} {kind} and no image; give the image.")
+        raise BadInputError(f"'{path.name}' is a DICOM file without an image ({kind}); give the image.")
     return _read([(path, header)], path.name)
 
 

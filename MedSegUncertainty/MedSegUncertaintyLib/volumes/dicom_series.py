@@ -22,7 +22,7 @@ _NOT_IMAGES = {
     _STORAGE + "66.4": "segmentation",
     _STORAGE + "66.5": "surface segmentation",
     _STORAGE + "66.7": "segmentation",
-    _STORAGE + "66": "registration or other data",
+    _STORAGE + "66": "registration",
     _STORAGE + "67": "value mapping",
     _STORAGE + "68": "surface scan",
     _STORAGE + "88.": "report",
@@ -57,9 +57,9 @@ class Series:
 
     @property
     def description(self) -> str:
-        """What the scanner calls it, else its modality and number."""
+        """What the scanner calls it, else its number."""
         header = self.files[0][1]
-        return header.text(0x0008103E) or f"{header.text(0x00080060)} series {header.text(0x00200011)}".strip()
+        return header.text(0x0008103E) or f"series {header.text(0x00200011)}".strip()
 
     @property
     def images(self) -> int:
@@ -76,7 +76,7 @@ def not_an_image(header: Elements) -> str:
     if not uid and header.text(0x00080060) in _NOT_IMAGE_MODALITIES:
         return _NOT_IMAGE_MODALITIES[header.text(0x00080060)]
     has_image = header.pixel_bytes is not None or 0x00280010 in header.values
-    return "" if has_image else "object without an image"
+    return "" if has_image else "other object"
 
 
 def choose_series(folder: Path, wanted: str | None) -> Series:
@@ -141,7 +141,8 @@ def _listed(found: list[Series]) -> str:
     lines = []
     for number, series in enumerate(found[:_MOST_LISTED], start=1):
         modality, images = series.files[0][1].text(0x00080060), series.images
-        lines.append(f"{number}: '{series.description}', {modality}, {images} slice{'s' if images > 1 else ''}")
+        kind = f"{modality}, " if modality else ""
+        lines.append(f"{number}: '{series.description}', {kind}{images} slice{'s' if images > 1 else ''}")
     if len(found) > _MOST_LISTED:
         lines.append(f"and {len(found) - _MOST_LISTED} more")
     return "; ".join(lines)

@@ -25,6 +25,12 @@ from MedSegUncertaintyLib.volumes.geometry import Geometry, refuse_not_finite
 from MedSegUncertaintyLib.volumes.itk import geometry_from_sitk
 
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
+# Bits of a voxel by the code of its type; ITK goes by the type, and fills up what the file then lacks.
+_BITS = {
+    **{2: 8, 256: 8, 4: 16, 512: 16, 8: 32, 768: 32, 1024: 64, 1280: 64},  # whole numbers
+    **{16: 32, 64: 64},  # real numbers
+    **{32: 64, 1792: 128, 128: 24, 2304: 32},  # complex and colors, which are refused as such
+}
 _METERS, _MICROMETERS = 1, 3
 
 
@@ -38,7 +44,7 @@ class _Header:
     datatype: int
     bits: int
     spacing: tuple[float, ...]
-    offset: int
+    offset: float
     slope: float
     intercept: float
     units: int
@@ -72,7 +78,7 @@ def check_nifti(path: Path) -> None:
         if header.magic[:3] != b"n+1":
             raise BadInputError(f"'{path.name}' is an Analyze or two-file image; convert it to a .nii or .nii.gz file.")
         _check_fields(header, path.name)
-        stream.seek(header.offset)
+        stream.seek(int(header.offset))
         _check_voxels(stream, header, path.name)
 
 
@@ -91,7 +97,7 @@ def check_nifti_grid(path: Path, reader: sitk.ImageFileReader) -> None:
     if header.sform_code <= 0:
         return
     read, stated = geometry_from_sitk(reader), Geometry(reader.GetSize(), header.sform)
-    if read.matches(stated, tolerance_mm=0.1 * float(read.spacing.min())):
+    if np.isfinite(header.sform).all() and read.matches(stated, tolerance_mm=0.1 * float(read.spacing.min())):
         return
     stated.check(f"'{path.name}'")
     if not np.allclose(stated.spacing, read.spacing, rtol=1e-2):
@@ -129,7 +135,6 @@ def _header(stream: BufferedIOBase, name: str) -> _Header:
         return struct.unpack_from(order + form, data, position)
 
     dimensions = get("8h", 40)
-    offset = get("f", 108)[0]
     return _Header(
         order=order,
         magic=data[344:348],
@@ -137,7 +142,7 @@ def _header(stream: BufferedIOBase, name: str) -> _Header:
         datatype=get("h", 70)[0],
         bits=get("h", 72)[0],
         spacing=get("3f", 80),
-        offset=max(int(offset), 352) if math.isfinite(offset) else 352,
+        offset=get("f", 108)[0],
         slope=get("f", 112)[0],
         intercept=get("f", 116)[0],
         units=data[123] & 7,
@@ -148,6 +153,8 @@ def _header(stream: BufferedIOBase, name: str) -> _Header:
 
 
 def _check_fields(header: _Header, name: str) -> None:
+    if min(header.shape, default=0) < 1 or _BITS.get(header.datatype) != header.bits or not 352 <= header.offset < 1e9:
+        raise BadInputError(f"'{name}' has a header with an impossible size, voxel type or offset; export it again.")
     if header.sform_code <= 0 and header.qform_code <= 0:
         raise BadInputError(
             f"'{name}' does not say how its voxels lie in the patient; save it with spacing and orientation."

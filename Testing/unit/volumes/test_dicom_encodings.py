@@ -266,7 +266,7 @@ def test_any_cut_through_the_header_is_noticed(tmp_path, series):
 def test_random_damage_never_crashes(tmp_path):
     path = save(enhanced(STORED, [0, 1, 2, 3]), tmp_path / "enhanced.dcm")
     whole, rng = path.read_bytes(), np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(60):
         damaged = bytearray(whole)
         for place in rng.integers(132, len(whole) - STORED.nbytes, 3):
             damaged[place] = rng.integers(256)

@@ -97,7 +97,7 @@ def test_other_objects_are_passed_over_but_never_taken_for_an_image(tmp_path, se
     alone.mkdir()
     shutil.copy(folder / "0.dcm", alone)
     assert "but no DICOM image" in refusal(alone)
-    assert "and no image" in refusal(alone / "0.dcm")
+    assert "without an image" in refusal(alone / "0.dcm")
 
 
 def test_damaged_file_is_not_passed_over(tmp_path, series):

@@ -3,6 +3,7 @@
 import nibabel
 import numpy as np
 import pytest
+from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.volumes.reading import read_volume
 
 from .conftest import oriented, refusal
@@ -77,6 +78,23 @@ def test_units_other_than_mm(tmp_path, units):
 
 
 @pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        (42, np.int16(0)),
+        (44, np.int16(-6)),
+        (70, np.int16(8)),  # int32 in 16 bits: ITK reads twice as much as there is
+        (72, np.int16(8)),
+        (108, np.float32(0)),
+        (108, np.float32(128)),
+        (108, np.float32(1e30)),
+        (108, np.float32(np.nan)),
+    ],
+)
+def test_impossible_fields(tmp_path, place, number):
+    assert "impossible size, voxel type or offset" in refusal(write(tmp_path / "image.nii", changes=[(place, number)]))
+
+
+@pytest.mark.parametrize(
     ("slope", "intercept", "readable"),
     [
         (0.5, -1024, True),
@@ -117,3 +135,20 @@ def test_header_extensions_are_skipped(tmp_path):
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
     nibabel.save(image, tmp_path / "image.nii.gz")
     np.testing.assert_array_equal(read_volume(tmp_path / "image.nii.gz").array, ARRAY.T)
+
+
+def test_random_damage_is_refused_or_read_like_nibabel(tmp_path):
+    path = write(tmp_path / "image.nii")
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, 348, 2):
+            damaged[place] = rng.choice([0, 1, 2, 4, 8, 64, 127, 255])
+        path.write_bytes(damaged)
+        try:
+            volume = read_volume(path)
+        except BadInputError:
+            continue
+        expected = nibabel.load(path)
+        np.testing.assert_allclose(volume.array, expected.get_fdata().T.reshape(volume.array.shape), atol=1e-3)
+        np.testing.assert_allclose(volume.geometry.ijk_to_ras, expected.affine, atol=0.1)

@@ -141,7 +141,7 @@ def _listed(found: list[Series]) -> str:
     lines = []
     for number, series in enumerate(found[:_MOST_LISTED], start=1):
         modality, images = series.files[0][1].text(0x00080060), series.images
-        kind = f"{modality}, " if modality else ""
+        kind = "" if modality in ("", "OT") else f"{modality}, "  # "other"; codespell:ignore
         lines.append(f"{number}: '{series.description}', {kind}{images} slice{'s' if images > 1 else ''}")
     if len(found) > _MOST_LISTED:
         lines.append(f"and {len(found) - _MOST_LISTED} more")

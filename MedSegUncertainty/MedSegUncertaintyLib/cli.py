@@ -152,6 +152,7 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="NIfTI, NRRD or MetaImage file, or DICOM folder")
     parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
     parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for the results")
+    parser.add_argument("--series", help="which DICOM series of the folder: its number, description or UID")
     _add_samples_and_seed(parser)
     parser.add_argument(
         "--roi", type=region_of_interest, metavar="R,A,S,X,Y,Z", help="center (RAS) and size of the region, in mm"
@@ -302,7 +303,7 @@ def run_segment(options: argparse.Namespace) -> Answer:
         find_package(request.package)
         with staged_folder(options.output) as stage:
             progress.note("read the image")
-            volume = read_volume(options.image)
+            volume = read_volume(options.image, options.series)
             cancel.check()
             progress.note("load the model")
 

@@ -158,7 +158,7 @@ class Engine:
         """Encodings of all tiles; blended into one where a draw is linear in them."""
         device, shape = self.plan.device, tuple(padded.shape[2:])
         self._model.to(device)
-        regions = tile_regions(shape, self._tile())
+        regions = tile_regions(shape, self._tile(shape))
         clock = StageClock("encode the image", len(regions), self._listener)
         tiles = (
             (region, clock.counted(self._encode_tile(padded[(slice(None), slice(None), *region)].to(device))))
@@ -200,10 +200,13 @@ class Engine:
         rest = tuple(slice(0, size) for size in shape[1:])
         return [(slice(start, min(start + thickness, shape[0])), *rest) for start in range(0, shape[0], thickness)]
 
-    def _tile(self) -> tuple[int, ...]:
+    def _tile(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of a tile: all of the image if it has no more voxels than a tile, however thin and wide it is."""
         multiple, dims = self._model.size_multiple, self._model.network_dims
         edge = max(self.plan.edge // multiple, 1) * multiple
-        return (1,) * (self._model.spatial_dims - dims) + (edge,) * dims
+        seen = shape[-dims:]
+        tile = seen if math.prod(seen) <= edge**dims else (edge,) * dims
+        return (1,) * (len(shape) - dims) + tile
 
     def _step_down(self, smaller: Plan | None) -> None:
         """Go on with a smaller plan.

@@ -178,7 +178,8 @@ def _pictures(result: InferenceResult, document: Document, shown: PictureSet) ->
         parts.append(
             "<h3>The same place in 3D Slicer</h3>\n<p>Light, plain and dark outlines: what at least 5, 50 and 95 % of "
             "the samples label. Thin faint outlines: the single samples. The colors of the variance are fixed.</p>\n"
-            f'<div class="pictures views">{views}</div>\n<div class="pictures single">{_figures(pictures, "surfaces")}</div>'
+            f'<div class="pictures views">{views}</div>\n'
+            f'<div class="pictures single">{_figures(pictures, "surfaces")}</div>'
         )
     return "\n".join(parts)
 

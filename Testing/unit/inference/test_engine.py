@@ -79,6 +79,14 @@ def test_the_image_is_encoded_once_for_all_samples() -> None:
     assert model.encoded == [(24, 32, 20)]
 
 
+def test_a_thin_and_wide_image_is_one_tile() -> None:
+    model = Pointwise()
+    engine = Engine(model, CPU, False, CancelToken(), None)
+    engine.plan = Plan(CPU, 32)
+    list(engine.sample(torch.zeros(1, 4, 90, 80), 1, NoiseSource(7)))
+    assert model.encoded == [(4, 92, 80)]
+
+
 @pytest.mark.parametrize("draws", [3, 0.3])
 def test_passes_stay_within_their_memory(draws: float) -> None:
     model = Pointwise()

@@ -1,4 +1,4 @@
-"""A data set of bright boxes and a recipe that trains on it within seconds."""
+"""A data set of boxes and a recipe that trains on it within seconds."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ rise = 1
 
 @pytest.fixture(scope="session")
 def box_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six cases of 24 x 20 x 18 voxels: a bright box (label 1) with a dimmer half (label 2) in noise."""
+    """Six cases of 24 x 20 x 18 voxels: a box of a bright (label 1) and a dark half (label 2) in noise."""
     folder = tmp_path_factory.mktemp("boxes")
     rng = np.random.default_rng(0)
     geometry = Geometry.from_parts((24, 20, 18), (1.0, 1.0, 1.0))
@@ -44,7 +44,7 @@ def box_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         k, j, i = rng.integers(4, 7, 3)
         labels[k : k + 8, j : j + 8, i : i + 6] = 1
         labels[k : k + 8, j : j + 8, i + 6 : i + 12] = 2
-        image = rng.normal(100, 5, labels.shape) + np.array([0, 60, 30])[labels]
+        image = rng.normal(100, 5, labels.shape) + np.array([0, 90, -60])[labels]
         write_volume(folder / "images" / f"case_{number}.nii.gz", image.astype(np.float32), geometry)
         write_volume(folder / "labels" / f"case_{number}.nii.gz", labels, geometry)
     return folder
@@ -60,8 +60,8 @@ def recipe_path(tmp_path: Path) -> Path:
         "mean_dice_weight": "1.0",
         "warmup": "2",
         "validate_every": "3",
-        "widths": "[4, 8, 8, 8]",
-        "features": "4",
+        "widths": "[16, 16, 16]",
+        "features": "16",
         "precision": '"32-true"',
     }
     lines = []

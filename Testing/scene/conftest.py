@@ -36,6 +36,7 @@ def scene() -> Iterator[Any]:
     window, log = vtk.vtkOutputWindow.GetInstance(), slicer.vtkTestingOutputWindow()
     vtk.vtkOutputWindow.SetInstance(log)
     yield scene
+    scene.Clear(0)
     vtk.vtkOutputWindow.SetInstance(window)
     assert log.GetNumberOfLoggedErrorMessages() == 0, "VTK logged errors; run with -s to read them"
 

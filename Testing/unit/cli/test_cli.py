@@ -121,7 +121,9 @@ def test_a_target_that_cannot_be_written_is_found_before_the_work(environment, i
 def test_report_and_scene_share_their_nodes(environment, image, tmp_path, monkeypatch):
     slicer = pytest.importorskip("slicer")
     from MedSegUncertaintyLib.scene import bundle, nodes
+    from MedSegUncertaintyLib.scene.headless import ensureApplication
 
+    ensureApplication().mrmlScene().Clear(0)
     made = []
     add = nodes.addResult
     for module in (bundle, nodes):

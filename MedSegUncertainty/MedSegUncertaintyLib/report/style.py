@@ -47,7 +47,7 @@ dd { margin: 0; }
 .pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 10px; }
 /* The legend beside the variance takes a quarter of a picture: all have one height. */
 .pictures.views { grid-template-columns: 4fr 4fr 5fr; }
-.pictures.single { grid-template-columns: minmax(0, 2fr) 1fr; }
+.pictures.single { grid-template-columns: 1fr 1fr; }
 figure { margin: 0; break-inside: avoid; }
 figcaption { padding-top: 4px; font-size: 13px; color: var(--soft); }
 .slice, .pictures img { display: block; width: 100%; border-radius: 4px; background: #000; }

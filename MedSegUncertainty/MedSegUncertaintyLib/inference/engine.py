@@ -29,8 +29,10 @@ Parts = list[tuple[Slices, Encoding]]
 
 TILE_EDGE = {2: 512, 3: 128}
 """Longest edge of a tile by the dimensions that the network sees, before memory asks for less."""
+CPU_TILE_EDGE = {2: 512, 3: 64}
+"""The same on a CPU, where one layer of a larger tile takes longer than a user who cancels should wait."""
 SMALLEST_EDGE = 32
-PASS_BYTES = 32 * 2**20
+PASS_BYTES = 16 * 2**20
 """Logits that one pass may make. More at once do not run faster, and cancel waits for the end of a pass."""
 SMALLEST_PASS = 2**18
 BLENDED_SHARE = 0.4
@@ -104,7 +106,8 @@ class Engine:
         self._model = model
         self._allow_cpu, self._listener = allow_cpu, listener
         self.cancel = cancel
-        self.plan = Plan(device, TILE_EDGE[model.network_dims])
+        edges = CPU_TILE_EDGE if device.type == "cpu" else TILE_EDGE
+        self.plan = Plan(device, edges[model.network_dims])
 
     @torch.inference_mode()
     def sample(self, image: Tensor, count: int, noise: NoiseSource) -> Iterator[Tensor]:
@@ -129,6 +132,7 @@ class Engine:
                     parts = self._with_smaller_passes(parts)
                     continue
                 for index in range(len(numbers)):
+                    self.cancel.check()
                     yield logits[index][inside].softmax(dim=0)
                     clock.at(done + index + 1)
                 done += len(numbers)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 """Bits of all samples that are compared at a time; small enough that memory does not follow their number."""
 
 

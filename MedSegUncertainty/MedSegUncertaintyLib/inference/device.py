@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import re
+import sys
 
 import torch
 
 from MedSegUncertaintyLib.errors import BadInputError
+
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK = 4 * 2**20
 
 _KNOWN = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -63,6 +69,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     # MPS, cuBLAS, cuDNN and the CPU's allocator say it in words only.
     words = ("out of memory", "alloc_failed", "defaultcpuallocator")
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def return_large_blocks() -> None:
+    """Make glibc give large blocks back to the system when they are freed.
+
+    By itself it raises the size from which it does so to that of the maps, keeps them on a heap that the stored samples
+    then pin, and the memory of a run creeps up with every sample.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no mallopt
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def release_cached() -> None:

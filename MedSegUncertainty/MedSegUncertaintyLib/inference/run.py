@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from MedSegUncertaintyLib.errors import BadInputError, MemoryExhaustedError, PackageError
-from MedSegUncertaintyLib.inference.device import choose_device, describe_device, free_bytes, is_out_of_memory
+from MedSegUncertaintyLib.inference.device import (
+    choose_device,
+    describe_device,
+    free_bytes,
+    is_out_of_memory,
+    return_large_blocks,
+)
 from MedSegUncertaintyLib.inference.engine import Engine
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
@@ -58,6 +64,7 @@ def segment(
     placement = plan(volume, package, request)
     check_voxels(volume.array, volume.name)
     device = choose_device(request.device)
+    return_large_blocks()
     model = load_sampler(package)
     if model.channels != 1:
         raise PackageError(f"The model {package.name} needs {model.channels} images; this version takes one.")

@@ -69,7 +69,7 @@ def make_pictures(
     pictures = drawn_pictures(volume, result, ijk, window)
     failed = ""
     try:
-        if can_render():
+        if isRenderingAvailable():
             from MedSegUncertaintyLib.scene.bundle import resultInScene
 
             with nullcontext(in_scene()) if in_scene else resultInScene(volume, result) as (volume_node, nodes):
@@ -100,15 +100,3 @@ def rendered_pictures(volume_node: Any, nodes: Any, ras: np.ndarray, window: tup
     views = [(f"{plane}, {name}", slices[kind, plane]) for plane in sorted(PLANES) for kind, name in _VIEWS.items()]
     named = [("scene", *view) for view in views] + [("surfaces", "The outer, median and core region in 3D", surfaces)]
     return [Picture(kind, f'<img alt="{name}" src="{png_uri(pixels)}">', name) for kind, name, pixels in named]
-
-
-def can_render() -> bool:
-    """Whether there is Slicer's Python package with OpenGL, and no running Slicer, whose layout must not be touched."""
-    if not isRenderingAvailable():
-        return False
-    import slicer
-
-    from MedSegUncertaintyLib.scene.headless import HeadlessApplication
-
-    application = getattr(slicer, "app", None)
-    return application is None or isinstance(application, HeadlessApplication)

@@ -55,8 +55,20 @@ def whyNoSlicer() -> str | None:
 
 
 def isRenderingAvailable() -> bool:
-    """Whether pictures can be rendered here: slicer-core is installed and OpenGL works, with or without a display."""
-    return whyNoSlicer() is None and _renders()
+    """Whether pictures can be rendered here: slicer-core is installed and OpenGL works, with or without a display.
+
+    Never in a running Slicer, where a new view node would open a view in the user's layout.
+    """
+    return whyNoSlicer() is None and not _isInSlicer() and _renders()
+
+
+def _isInSlicer() -> bool:
+    import slicer
+
+    from MedSegUncertaintyLib.scene.headless import HeadlessApplication
+
+    application = getattr(slicer, "app", None)
+    return application is not None and not isinstance(application, HeadlessApplication)
 
 
 @functools.cache

@@ -16,11 +16,10 @@ from MedSegUncertaintyLib.report import pictures as pictures_module
 from MedSegUncertaintyLib.report.page import build_page, milliliters, write_report
 from MedSegUncertaintyLib.report.pictures import (
     PictureSet,
-    can_render,
     drawn_pictures,
     make_pictures,
 )
-from MedSegUncertaintyLib.scene.rendering import whyNoSlicer
+from MedSegUncertaintyLib.scene.rendering import isRenderingAvailable, whyNoSlicer
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Volume
@@ -166,7 +165,7 @@ def test_pictures_are_well_formed(blob_volume, blob_result, document):
 
 def test_slicer_renders_the_same_place_where_it_can(blob_volume, blob_result, document):
     slicer = pytest.importorskip("slicer")
-    if not can_render():
+    if not isRenderingAvailable():
         pytest.skip("needs OpenGL libraries")
     from MedSegUncertaintyLib.scene.bundle import resultInScene
 
@@ -202,7 +201,7 @@ def test_without_slicer_the_page_is_complete(monkeypatch, blob_volume, blob_resu
 def test_another_package_called_slicer_is_not_taken_for_it(monkeypatch, blob_volume, blob_result):
     monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
     assert "is not Slicer's" in whyNoSlicer()
-    assert not can_render()
+    assert not isRenderingAvailable()
     assert make_pictures(blob_volume, blob_result, (12, 18, 10)).views_failed == ""
 
 
@@ -210,7 +209,7 @@ def test_a_failure_of_slicer_costs_its_views_only(tmp_path, monkeypatch, blob_vo
     def fail(*_):
         raise RuntimeError("no <context>.")
 
-    monkeypatch.setattr(pictures_module, "can_render", lambda: True)
+    monkeypatch.setattr(pictures_module, "isRenderingAvailable", lambda: True)
     monkeypatch.setattr("MedSegUncertaintyLib.scene.bundle.resultInScene", fail)
     write_report(tmp_path / "report.html", blob_volume, blob_result, document)
     reader = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -223,7 +222,7 @@ def test_cancel_and_memory_errors_leave_the_report(monkeypatch, blob_volume, blo
     def fail():
         raise error
 
-    monkeypatch.setattr(pictures_module, "can_render", fail)
+    monkeypatch.setattr(pictures_module, "isRenderingAvailable", fail)
     with pytest.raises(error):
         make_pictures(blob_volume, blob_result, (12, 18, 10))
 

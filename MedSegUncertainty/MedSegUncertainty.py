@@ -41,7 +41,17 @@ class MedSegUncertaintyLogic(ScriptedLoadableModuleLogic):
     """What other modules and scripts can ask for."""
 
     def segment(
-        self, volumeNode, packageName, samples=16, seed=0, roiNode=None, *, device="auto", progress=None, cancel=None
+        self,
+        volumeNode,
+        packageName,
+        samples=16,
+        seed=0,
+        roiNode=None,
+        *,
+        channelNodes=None,
+        device="auto",
+        progress=None,
+        cancel=None,
     ):
         """Segment a volume many times and put the result into the scene.
 
@@ -51,6 +61,7 @@ class MedSegUncertaintyLogic(ScriptedLoadableModuleLogic):
             samples: How many segmentations to draw.
             seed: The same seed draws the same segmentations.
             roiNode: Markups ROI that bounds the region to segment; None for the whole volume.
+            channelNodes: Scalar volumes by role, for a package that needs several images; None for others.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             progress: Function that is told how far the work has come (``MedSegUncertaintyLib.inference.progress``).
             cancel: ``MedSegUncertaintyLib.inference.progress.CancelToken`` that stops the work.
@@ -61,7 +72,15 @@ class MedSegUncertaintyLogic(ScriptedLoadableModuleLogic):
         from MedSegUncertaintyLib.scene.run import segmentVolumeNode
 
         return segmentVolumeNode(
-            volumeNode, packageName, samples, seed, roiNode, device=device, progress=progress, cancel=cancel
+            volumeNode,
+            packageName,
+            samples,
+            seed,
+            roiNode,
+            channelNodes=channelNodes,
+            device=device,
+            progress=progress,
+            cancel=cancel,
         )
 
 

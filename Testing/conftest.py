@@ -95,6 +95,72 @@ def package_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def weighing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelPackage]:
+    """Makes packages whose one structure is where the weighted sum of the channels, 100 taken off each, is positive.
+
+    The function takes a weight per role, and further keys of our block of the metadata.
+    """
+    import sys
+    import types
+
+    import torch
+    from MedSegUncertaintyLib.models import registry
+    from MedSegUncertaintyLib.models.sampler import NoiseField
+    from MedSegUncertaintyLib.packages.weights import save_package
+
+    class Weighing(torch.nn.Module):
+        spatial_dims = network_dims = 3
+        classes, size_multiple, blendable = 2, 1, True
+
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.channels = channels
+            self.weights = torch.nn.Parameter(torch.zeros(channels))
+
+        def encode(self, image):
+            return {"logit": torch.einsum("c,bcxyz->bxyz", self.weights, image - 0.5).unsqueeze(1)}
+
+        def noise(self, encoding):
+            return {"w": NoiseField(1, "global")}
+
+        def draw(self, encoding, noise):
+            logit = encoding["logit"] + 0.2 * noise["w"].view(-1, 1, 1, 1, 1)
+            return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+    family = types.ModuleType("weighing_family")
+    family.build = lambda arguments: Weighing(**arguments)
+    monkeypatch.setitem(sys.modules, "weighing_family", family)
+    monkeypatch.setitem(registry.FAMILIES, "weighing", "weighing_family")
+
+    def make(weights: dict[str, float], **own: object) -> ModelPackage:
+        model = Weighing(len(weights))
+        model.weights.data = torch.tensor(list(weights.values()))
+        described = metadata(
+            family="weighing",
+            arguments={"channels": len(weights)},
+            structures=[structure_json("Blob", 1, [0.9, 0.3, 0.2], "5366008")],
+            intensity={"kind": "window", "low": 0, "high": 200},
+            channels=[{"role": role, "name": f"{role.upper()} image"} for role in weights],
+            **own,
+        )
+        return save_package(tmp_path / "packages" / "weighing", model, described, "# Card\n", "CC0-1.0\n")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bell() -> Callable[..., Volume]:
+    """Makes images of a smooth hill, 200 high and 0 far away, as any grid sees it."""
+
+    def make(geometry: Geometry, center_ras: tuple[float, float, float], name: str = "bell") -> Volume:
+        k, j, i = np.indices(geometry.shape_kji)
+        distance = np.linalg.norm(geometry.to_ras(np.stack([i, j, k], axis=-1)) - center_ras, axis=-1)
+        return Volume((200 * np.exp(-0.5 * (distance / 8) ** 2)).astype(np.float32), geometry, name)
+
+    return make
+
+
 def blob(geometry: Geometry, center_ijk: tuple[float, float, float], radius_mm: float) -> np.ndarray:
     """Signed distance to a sphere, mm, positive inside, (K, J, I)."""
     k, j, i = np.indices(geometry.shape_kji)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
     from MedSegUncertaintyLib.inference.result import InferenceResult
     from MedSegUncertaintyLib.outputs.folder import Document, Extra
+    from MedSegUncertaintyLib.packages.package import ModelPackage
     from MedSegUncertaintyLib.packages.store import ListedPackage
     from MedSegUncertaintyLib.volumes.geometry import RegionOfInterest, Volume
 
@@ -150,6 +151,10 @@ def _add_segment(commands: Any) -> None:
         "segment", help="draw segmentations of an image and write them to a folder", allow_abbrev=False
     )
     parser.add_argument("image", metavar="IMAGE", type=Path, help="NIfTI, NRRD or MetaImage file, or DICOM folder")
+    parser.add_argument(
+        "--channel", action="append", default=[], metavar="ROLE=FILE",
+        help="a further image that the model needs, such as t2=t2.nii.gz; repeat it for each",
+    )  # fmt: skip
     parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
     parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for the results")
     parser.add_argument("--series", help="which DICOM series of the folder: its number, description or UID")
@@ -264,6 +269,7 @@ def _model_data(entry: ListedPackage) -> dict[str, Any]:
         "family": package.family,
         "modality": package.modality,
         "body_part": package.body_part,
+        "channels": [{"role": channel.role, "name": channel.name} for channel in package.channels],
         "structures": [structure.name for structure in package.structures],
         "roi_required": package.roi.required,
         "roi_size_mm": package.roi.size_mm,
@@ -279,8 +285,17 @@ def _model_line(entry: ListedPackage) -> str:
     needs = f" Needs a region of interest: {package.roi.where}" if package.roi.required else ""
     return (
         f"{package.name}\n    {package.title} ({package.modality}, {package.body_part}; {package.family}). "
-        f"{package.description}{needs}\n    Structures: {structures}"
+        f"{package.description}{needs}\n    Structures: {structures}{_channels_line(package)}"
     )
+
+
+def _channels_line(package: ModelPackage) -> str:
+    if len(package.channels) == 1:
+        return ""
+    if package.takes_color:
+        return "\n    Image: a color photograph, or red, green and blue as channels"
+    image, *others = map(str, package.channels)
+    return f"\n    Image: {image}; channels: {', '.join(others)}"
 
 
 def run_segment(options: argparse.Namespace) -> Answer:
@@ -289,7 +304,6 @@ def run_segment(options: argparse.Namespace) -> Answer:
         from MedSegUncertaintyLib.inference.request import InferenceRequest
         from MedSegUncertaintyLib.outputs.folder import SUMMARY, staged_folder, write_files
         from MedSegUncertaintyLib.packages.store import find_package
-        from MedSegUncertaintyLib.volumes.reading import read_volume
 
         request = InferenceRequest(
             package=options.model,
@@ -300,16 +314,23 @@ def run_segment(options: argparse.Namespace) -> Answer:
             temperature=options.temperature,
         )
         # What is quick to find out comes before what takes long.
-        find_package(request.package)
+        package = find_package(request.package)
+        files = channel_files(options.channel)
+        one_color_image = package.takes_color and not files and options.series is None
+        if not one_color_image:
+            package.check_channels(files)
         with staged_folder(options.output) as stage:
             progress.note("read the image")
-            volume = read_volume(options.image, options.series)
+            if one_color_image:
+                volume, channels = _read_colors(options.image, package)
+            else:
+                volume, channels = _read_images(options.image, options.series, files, cancel)
             cancel.check()
             progress.note("load the model")
 
             from MedSegUncertaintyLib.inference.run import segment
 
-            result = segment(volume, request, progress=progress, cancel=cancel)
+            result = segment(volume, request, channels=channels, progress=progress, cancel=cancel)
             extras, left_out = _extras(volume, result, stack)
             paths = write_files(stage, result, extras=extras, left_out=left_out, progress=progress)
     document = json.loads(paths[SUMMARY].read_text(encoding="utf-8"))
@@ -321,6 +342,45 @@ def run_segment(options: argparse.Namespace) -> Answer:
         "summary": document,
     }
     return data, _segment_text(document, stage.target)
+
+
+def channel_files(given: Sequence[str]) -> dict[str, Path]:
+    """Files by role, from "ROLE=FILE".
+
+    Raises:
+        BadInputError: One of them reads otherwise, or two have the same role.
+    """
+    files: dict[str, Path] = {}
+    for text in given:
+        role, _, file = text.partition("=")
+        if not role or not file:
+            raise BadInputError(f"The channel '{text}' is not understood; give a role and a file, as in t2=t2.nii.gz.")
+        if role in files:
+            raise BadInputError(f"The channel '{role}' was given twice, as {files[role]} and {file}; give one of them.")
+        files[role] = Path(file)
+    return files
+
+
+def _read_images(
+    path: Path, series: str | None, files: dict[str, Path], cancel: CancelToken
+) -> tuple[Volume, dict[str, Volume]]:
+    """The image, and further ones by role."""
+    from MedSegUncertaintyLib.volumes.reading import read_volume
+
+    volume, channels = read_volume(path, series), {}
+    for role, file in files.items():
+        cancel.check()
+        channels[role] = read_volume(file)
+    return volume, channels
+
+
+def _read_colors(path: Path, package: ModelPackage) -> tuple[Volume, dict[str, Volume]]:
+    """The first channel of a package for color images, and the other two by role, from one image."""
+    from MedSegUncertaintyLib.packages.package import COLORS
+    from MedSegUncertaintyLib.volumes.reading import read_color
+
+    channels = dict(zip(COLORS, read_color(path), strict=True))
+    return channels.pop(package.channels[0].role), channels
 
 
 def _extras(
@@ -357,9 +417,9 @@ def _extras(
 
 
 def _segment_text(document: dict[str, Any], output: Path) -> str:
-    from MedSegUncertaintyLib.outputs.document import edge_warning
+    from MedSegUncertaintyLib.outputs.document import edge_warning, input_warnings
 
-    lines = [f"Results: {output}"]
+    lines = [f"Results: {output}", *(f"Warning: {warning}" for warning in input_warnings(document))]
     for structure in document["structures"]:
         volume = structure["volume_ml"]
         spread = f"5 to 95 % of the samples {volume['q05']:.3g} to {volume['q95']:.3g} mL"

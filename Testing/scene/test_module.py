@@ -53,7 +53,7 @@ def test_the_logic_passes_everything_on(module, volume_node, blob_result, packag
     )
     ((request, more),) = asked
     assert (request.package, request.samples, request.seed, request.device) == ("two-blobs", 5, 7, "cpu")
-    assert more == {"progress": print, "cancel": token}
+    assert more == {"channels": {}, "progress": print, "cancel": token}
     assert nodes.samples.GetSegmentation().GetNumberOfSegments() == 16
 
 

@@ -21,7 +21,7 @@ def installed(package_folder, monkeypatch):
 def test_a_volume_node_is_segmented_in_its_region_of_interest(scene, volume_node, blob_result, monkeypatch):
     asked = []
 
-    def segment(volume, request, *, progress, cancel):
+    def segment(volume, request, *, channels, progress, cancel):
         asked.append((volume, request))
         return dataclasses.replace(blob_result, geometry=volume.geometry)
 
@@ -49,7 +49,7 @@ def test_no_region_of_interest_means_the_whole_volume(volume_node, blob_result, 
 def test_device_progress_and_cancel_are_passed_on(volume_node, blob_result, monkeypatch):
     told, token = [], CancelToken()
 
-    def segment(volume, request, *, progress, cancel):
+    def segment(volume, request, *, channels, progress, cancel):
         assert request.device == "cpu"
         assert cancel is token
         progress("halfway")
@@ -77,7 +77,7 @@ else:
 
 
 def test_a_run_that_was_canceled_leaves_the_scene_as_it_was(scene, volume_node, monkeypatch):
-    def segment(volume, request, *, progress, cancel):
+    def segment(volume, request, *, channels, progress, cancel):
         raise CanceledError
 
     monkeypatch.setattr(run, "segment", segment)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from MedSegUncertaintyLib.errors import BadInputError, MemoryExhaustedError, PackageError
+from MedSegUncertaintyLib.inference.channels import check_images, in_order, model_image
 from MedSegUncertaintyLib.inference.device import (
     choose_device,
     describe_device,
@@ -28,8 +29,7 @@ from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream, most_probable
-from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume, check_voxels
-from MedSegUncertaintyLib.volumes.intensity import apply
+from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume
 from MedSegUncertaintyLib.volumes.placement import Placement
 
 if TYPE_CHECKING:
@@ -41,19 +41,21 @@ def segment(
     volume: Volume,
     request: InferenceRequest,
     *,
+    channels: Mapping[str, Volume] | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: CancelToken | None = None,
 ) -> InferenceResult:
     """Draw the requested samples and gather their statistics, all on the grid of ``volume``.
 
     Args:
-        volume: The image.
+        volume: The image; of a package with several channels, the first one.
         request: Package, number of samples, seed, region of interest, device.
+        channels: The other channels of the package by role, each on a grid of its own (see ``volumes.alignment``).
         progress: Called at the start of each stage and after each tile and sample, in this thread.
         cancel: Checked before every layer of the network and every pass of draws.
 
     Raises:
-        BadInputError: The package, the region or the device cannot be used with this volume.
+        BadInputError: The package, the region, the channels or the device cannot be used with this volume.
         CanceledError: The token was set; nothing is left behind.
         MemoryExhaustedError: Nothing fits, however small.
         PackageError: The package is damaged or its network is of another kind.
@@ -61,20 +63,20 @@ def segment(
     started = time.monotonic()
     cancel = cancel or CancelToken()
     package = find_package(request.package)
+    images = in_order(package, volume, channels or {})
     placement = plan(volume, package, request)
-    check_voxels(volume.array, volume.name)
+    record = check_images(package, placement, images)
     device = choose_device(request.device)
     return_large_blocks()
     model = load_sampler(package)
-    if model.channels != 1:
-        raise PackageError(f"The model {package.name} needs {model.channels} images; this version takes one.")
     if model.spatial_dims == 2:
         model = walker(model, package, placement.model)
-    image = torch.from_numpy(apply(placement.to_model(volume), package.intensity)).unsqueeze(0)
+    image = torch.from_numpy(model_image(package, placement, images))
     cancel.check()
     engine = Engine(model, device, request.allow_cpu, cancel, progress)
     samples, stream = _gather(engine, image, placement, request)
     provenance = _provenance(engine, time.monotonic() - started, placement)
+    provenance |= {"channels": record, "scaled": volume.scaled}
     return InferenceResult(
         request, package, volume.name, volume.geometry, placement.box, samples, stream.result(), provenance
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,6 +25,8 @@ SLICES_PER_PLANE = 5
 PLACE_MM = 3.0
 """Standard deviation of the Gaussian that turns single uncertain voxels into uncertain places."""
 
+_OF_IMAGE = {"channels": [], "scaled": True}
+"""What the provenance says about the image, and what holds where it says nothing."""
 _LIBRARIES = ("numpy", "SimpleITK", "torch", "monai", "slicer-core")
 _PLANES = ("sagittal", "coronal", "axial")  # perpendicular to R, A, S
 
@@ -38,13 +41,13 @@ def build_document(result: InferenceResult) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "notice": NOTICE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "image": {"name": result.image_name, "geometry": result.geometry.to_json()},
+        "image": _image(result),
         "box": {"start_ijk": list(result.box.start_ijk), "stop_ijk": list(result.box.stop_ijk)},
         "package": _package(result),
         "request": result.request.to_json(),
         **result.summary,
         "most_uncertain": most_uncertain(result),
-        "provenance": result.provenance,
+        "provenance": {key: value for key, value in result.provenance.items() if key not in _OF_IMAGE},
         "software": software_versions(),
     }
 
@@ -64,6 +67,26 @@ def edge_warning(document: dict[str, Any], entry: dict[str, Any]) -> str:
         f"reaches the edge of the {'image' if whole else 'segmented region'} in {touching} of {document['samples']} "
         f"samples: its volume may be cut off; use a{'n image that shows more' if whole else ' larger region'}"
     )
+
+
+def input_warnings(document: dict[str, Any]) -> list[str]:
+    """Sentences about the images that the numbers of a result do not show.
+
+    Args:
+        document: What :func:`build_document` made.
+    """
+    found = []
+    for channel in document["image"]["channels"]:
+        # Rounded down: 100 % would be no reason for a warning.
+        percent = math.floor(100 * channel["share_of_region"])
+        if channel["share_of_region"] < 1:
+            found.append(
+                f"The channel {channel['role']} ('{channel['image']}') shows {percent} % of the segmented region; the "
+                "rest counts as empty in it."
+            )
+    if not document["image"]["scaled"]:
+        found.append("A photograph has no scale: a pixel counts as a cube of 1 mm, so that 1 mL means 1000 pixels.")
+    return found
 
 
 def plane_names(geometry: Geometry) -> tuple[str, str, str]:
@@ -130,6 +153,11 @@ def _along(axis: int) -> tuple[int, int, int]:
     """Shape that lays a vector along an array axis."""
     k, j, i = (-1 if n == axis else 1 for n in range(3))
     return (k, j, i)
+
+
+def _image(result: InferenceResult) -> dict[str, Any]:
+    said = {key: result.provenance.get(key, default) for key, default in _OF_IMAGE.items()}
+    return {"name": result.image_name, "geometry": result.geometry.to_json(), **said}
 
 
 def _package(result: InferenceResult) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from MedSegUncertaintyLib.errors import PackageError
+from MedSegUncertaintyLib.errors import BadInputError, PackageError
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.volumes.intensity import IntensityRule
 from MedSegUncertaintyLib.volumes.placement import GridRule
@@ -22,7 +22,9 @@ CARD = Path("docs", "README.md")
 LICENSE = Path("LICENSE")
 BLOCK = "medseg_uncertainty"
 
-MODALITIES = ("MR", "CT")
+MODALITIES = ("MR", "CT", "photograph")
+COLORS = ("red", "green", "blue")
+"""Roles of the channels of a package that takes color images."""
 
 # Required by MONAI's metadata schema (meta_schema_20240725), with the type that it asks for.
 MONAI_REQUIRED: dict[str, type] = {
@@ -49,6 +51,24 @@ _KIND_NAMES: dict[type, str] = {
     list: "a list",
     dict: "an object",
 }
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One of the images of a patient that the network sees together.
+
+    Attributes:
+        role: Short name by which users give its image: lower-case letters, digits and underscores, for example "t2".
+        name: What it shows, for example "T2-weighted MR".
+        intensity: How its intensities are mapped before the network.
+    """
+
+    role: str
+    name: str
+    intensity: IntensityRule
+
+    def __str__(self) -> str:
+        return f"{self.role} ({self.name})"
 
 
 @dataclass(frozen=True)
@@ -105,11 +125,13 @@ class ModelPackage:
         metadata: All of ``configs/metadata.json``, MONAI's part included.
         family: Name of the model family in ``models.registry``.
         arguments: Constructor arguments of the family.
-        modality: "MR" or "CT".
+        modality: "MR", "CT" or "photograph".
         body_part: For example "brain".
         structures: What it segments, by ascending label.
         grid: Voxel size and orientation that the network expects.
-        intensity: How intensities are mapped before the network.
+        intensity: How intensities are mapped before the network, where a channel has no rule of its own.
+        channels: The images that the network takes, in its order. The first is *the* image: the result lies on its
+            grid. A package that names none takes one, whose role is "image".
         roi: Whether a region of interest is needed, and where.
         weights: The weights file, its size and checksum.
         training_data: What the weights were trained on.
@@ -128,6 +150,7 @@ class ModelPackage:
     structures: tuple[Structure, ...]
     grid: GridRule
     intensity: IntensityRule
+    channels: tuple[Channel, ...]
     roi: RoiRule
     weights: WeightsFile
     training_data: TrainingData
@@ -160,6 +183,34 @@ class ModelPackage:
     def weights_path(self) -> Path:
         """Where the weights lie."""
         return self.folder / self.weights.file
+
+    @property
+    def takes_color(self) -> bool:
+        """Whether one color image holds all its channels."""
+        return sorted(channel.role for channel in self.channels) == sorted(COLORS)
+
+    def check_channels(self, roles: Collection[str]) -> None:
+        """Make sure that an image and further ones with these roles are what the model needs.
+
+        Raises:
+            BadInputError: A role is unknown, missing or that of the image itself; the sentence names it.
+        """
+        image, others = self.channels[0], {channel.role: channel for channel in self.channels[1:]}
+        unwanted = [role for role in roles if role not in others]
+        if unwanted and not others:
+            raise BadInputError(f"The model {self.name} takes one image; leave out the channel '{unwanted[0]}'.")
+        needed = " and ".join(map(str, others.values()))
+        if image.role in unwanted:
+            raise BadInputError(f"The channel {image} of the model {self.name} is the image itself; add only {needed}.")
+        if unwanted:
+            raise BadInputError(
+                f"The model {self.name} has no channel '{unwanted[0]}'; give {image} as the image and add {needed}."
+            )
+        if missing := [channel for role, channel in others.items() if role not in roles]:
+            raise BadInputError(
+                f"The model {self.name} lacks the channel{'s' if len(missing) > 1 else ''} "
+                f"{' and '.join(map(str, missing))}; give {image} as the image and add {needed}."
+            )
 
     @property
     def card(self) -> str:
@@ -201,6 +252,7 @@ class ModelPackage:
         where = f"{folder.name}/{METADATA.as_posix()}"
         _check_monai(_Fields(metadata, where))
         block = _Fields(_Fields(metadata, where).get(BLOCK, dict), where, BLOCK + ".")
+        intensity = _intensity(block)
         return cls(
             folder=folder,
             metadata=metadata,
@@ -210,12 +262,13 @@ class ModelPackage:
             body_part=block.get("body_part", str),
             structures=_structures(block),
             grid=_grid(block.inside("grid")),
-            intensity=_intensity(block),
+            intensity=intensity,
+            channels=_channels(block, intensity),
             roi=_roi(block.inside("roi")),
             weights=_weights(block.inside("weights")),
             training_data=_training_data(block.inside("training_data")),
             weights_license=block.get("weights_license", str),
-            walk_correlation_mm=_walk_correlation(block) if "walk" in metadata[BLOCK] else None,
+            walk_correlation_mm=_walk_correlation(block) if block.has("walk") else None,
             limits=tuple(block.items("limits", str)),
             evaluation=block.get("evaluation", dict),
         )
@@ -257,6 +310,13 @@ class _Fields:
 
     def inside(self, key: str) -> _Fields:
         return _Fields(self.get(key, dict), self._where, f"{self._prefix}{key}.")
+
+    def has(self, key: str) -> bool:
+        return key in self._data
+
+    def each_inside(self, key: str) -> list[_Fields]:
+        items = self.items(key, dict)
+        return [_Fields(item, self._where, f"{self._prefix}{key}[{n}].") for n, item in enumerate(items)]
 
     def items(self, key: str, kind: type[T]) -> list[T]:
         return [self._checked(f"{key}[{n}]", item, kind) for n, item in enumerate(self.get(key, list))]
@@ -327,6 +387,21 @@ def _intensity(block: _Fields) -> IntensityRule:
         raise block.error(f"intensity.{error.args[0]}", "is missing") from error
     except (TypeError, ValueError) as error:
         raise block.error("intensity", f"cannot be used: {error}") from error
+
+
+def _channels(block: _Fields, intensity: IntensityRule) -> tuple[Channel, ...]:
+    if not block.has("channels"):
+        return (Channel("image", "Image", intensity),)
+    channels = []
+    for item in block.each_inside("channels"):
+        role = item.get("role", str)
+        if not re.fullmatch("[a-z][a-z0-9_]*", role):
+            raise item.error("role", "must be lower-case letters, digits and underscores, as t2 is")
+        own = _intensity(item) if item.has("intensity") else intensity
+        channels.append(Channel(role, item.get("name", str), own))
+    if not channels or len({channel.role for channel in channels}) < len(channels):
+        raise block.error("channels", "must be one or more, each with a role of its own")
+    return tuple(channels)
 
 
 def _roi(roi: _Fields) -> RoiRule:

@@ -45,6 +45,11 @@ def load_sampler(package: ModelPackage, device: str | torch.device = "cpu") -> S
             f"The model package {package.name} names {len(package.structures)} structures, but its network tells "
             f"{module.classes} classes apart, background included; nothing was loaded."
         )
+    if module.channels != len(package.channels):
+        raise PackageError(
+            f"The network of the model package {package.name} takes {module.channels} images, but its metadata names "
+            f"{len(package.channels)}; nothing was loaded."
+        )
     # Copies into the tensors of the module, which turns weights stored as float16 into float32. Not strict only
     # because second names of a tensor are not stored; names were compared above.
     module.load_state_dict(load_file(package.weights_path), strict=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.appearance import PALETTES, VARIANCE_MAXIMUM, hex_color
-from MedSegUncertaintyLib.outputs.document import edge_warning, is_oblique
+from MedSegUncertaintyLib.outputs.document import edge_warning, input_warnings, is_oblique
 from MedSegUncertaintyLib.report.drawing import HEAT_PALETTE, LINE_STYLES
 from MedSegUncertaintyLib.report.pictures import InScene, Picture, PictureSet, make_pictures
 from MedSegUncertaintyLib.report.style import STYLE
@@ -81,6 +81,7 @@ def _header(document: Document) -> str:
     package = document["package"]
     facts = {
         "Image": document["image"]["name"],
+        **{f"Channel {part['role']}": f"{part['image']} ({part['name']})" for part in document["image"]["channels"]},
         "Model package": f"{package['title']}, version {package['version']}",
         "Model family": package["family"],
         "Samples": request["samples"],
@@ -91,13 +92,14 @@ def _header(document: Document) -> str:
         "Made": document["created"].replace("T", " ").replace("+00:00", " UTC"),
     }
     rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts.items())
+    warnings = "".join(f'<p class="cut">Warning: {escape(text)}</p>' for text in input_warnings(document))
     names = " and ".join(structure["name"] for structure in document["structures"][:2])
     what = names if len(document["structures"]) <= 2 else f"{len(document['structures'])} structures"
     return (
         f'<p class="notice">{escape(document["notice"])}</p>\n<h1>How else could this image have been segmented?</h1>\n'
         f'<p class="lead">{_count(document["samples"], "plausible segmentation")} of {escape(what)} in '
         f"{escape(document['image']['name'])}{', and where they differ' if document['samples'] > 1 else ''}.</p>\n"
-        f'<dl class="facts">{rows}</dl>'
+        f'<dl class="facts">{rows}</dl>{warnings}'
     )
 
 

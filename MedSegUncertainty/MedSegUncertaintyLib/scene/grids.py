@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.packages.package import COLORS
 from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
 
 
@@ -26,6 +27,22 @@ def volumeFromNode(volumeNode: Any) -> Volume:
     if image.GetNumberOfScalarComponents() != 1:
         raise BadInputError(f"The volume {volumeNode.GetName()} has several values per voxel; choose a scalar volume.")
     return Volume(slicer.util.arrayFromVolume(volumeNode), worldGeometry(volumeNode), volumeNode.GetName())
+
+
+def isColorNode(volumeNode: Any) -> bool:
+    """Whether a volume node has red, green and blue, or these and opacity, per voxel."""
+    image = volumeNode.GetImageData()
+    return image is not None and image.GetNumberOfScalarComponents() in (3, 4)
+
+
+def colorsFromNode(volumeNode: Any) -> dict[str, Volume]:
+    """Red, green and blue of a color volume node, like :func:`volumeFromNode`; opacity is ignored.
+
+    Raises:
+        BadInputError: The transform of the node bends or shears the grid.
+    """
+    array, geometry = slicer.util.arrayFromVolume(volumeNode), worldGeometry(volumeNode)
+    return {color: Volume(array[..., n], geometry, volumeNode.GetName()) for n, color in enumerate(COLORS)}
 
 
 def localGeometry(volumeNode: Any) -> Geometry:

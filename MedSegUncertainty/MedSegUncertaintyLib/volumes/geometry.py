@@ -102,6 +102,11 @@ class Geometry:
         if np.abs(self.direction.T @ self.direction - np.eye(3)).max() > 1e-3:
             raise BadInputError(f"{name} has axes that are not perpendicular; resample it to a rectangular grid first.")
 
+    @property
+    def corners_ras(self) -> np.ndarray:
+        """The outer corners of its outermost voxels, (8, 3)."""
+        return self.to_ras(np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in self.shape_ijk])).reshape(3, -1).T)
+
     def matches(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have the same voxels: every corner within ``tolerance_mm``."""
         if self.shape_ijk != other.shape_ijk:
@@ -158,15 +163,28 @@ class Volume:
         array: (K, J, I), any real dtype, finite.
         geometry: Its grid.
         name: What the user calls it (file name without extension, node name).
+        scaled: Whether the size of its voxels is known; a pixel of a photograph stands in as a cube of 1 mm.
     """
 
     array: np.ndarray
     geometry: Geometry
     name: str = "image"
+    scaled: bool = True
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape_kji:
             raise ValueError(f"array {self.array.shape} does not fit the grid {self.geometry.shape_kji}")
+
+
+def extent_text(corners_ras: np.ndarray) -> str:
+    """Where a box lies, for the user: "R -10.0 to 30.0, A ..., S ... mm".
+
+    Args:
+        corners_ras: Its corners, (8, 3), mm.
+    """
+    lows, highs = corners_ras.min(axis=0), corners_ras.max(axis=0)
+    axes = (f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in zip("RAS", lows, highs, strict=True))
+    return f"{', '.join(axes)} mm"
 
 
 def check_voxels(array: np.ndarray, name: str) -> None:

@@ -28,10 +28,17 @@ def image_to_sitk(array_kji: np.ndarray, geometry: Geometry) -> sitk.Image:
     if array_kji.shape != geometry.shape_kji:
         raise ValueError(f"array {array_kji.shape} does not fit the grid {geometry.shape_kji}")
     image = sitk.GetImageFromArray(array_kji.astype(np.uint8) if array_kji.dtype == bool else array_kji)
-    image.SetSpacing(geometry.spacing.tolist())
-    image.SetOrigin((LPS_TO_RAS @ geometry.ijk_to_ras[:3, 3]).tolist())
-    image.SetDirection((LPS_TO_RAS @ geometry.direction).ravel().tolist())
+    origin, spacing, direction = sitk_grid(geometry)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction)
     return image
+
+
+def sitk_grid(geometry: Geometry) -> tuple[list[float], list[float], list[float]]:
+    """Origin, spacing and direction (row by row) of a grid as SimpleITK has them, in LPS."""
+    origin, direction = LPS_TO_RAS @ geometry.ijk_to_ras[:3, 3], LPS_TO_RAS @ geometry.direction
+    return origin.tolist(), geometry.spacing.tolist(), direction.ravel().tolist()
 
 
 @contextmanager

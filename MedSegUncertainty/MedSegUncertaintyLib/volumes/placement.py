@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, RegionOfInterest, Volume, direction_letter
+from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, RegionOfInterest, Volume, direction_letter, extent_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,23 +206,15 @@ def _box_of(geometry: Geometry, roi: RegionOfInterest) -> Box:
     if (stop > start).all():
         inside = roi.holds(geometry.cropped(Box(tuple(start.tolist()), tuple(stop.tolist()))))
     if not inside.any():
-        edges = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in geometry.shape_ijk])).reshape(3, -1).T
         raise BadInputError(
-            f"The region of interest ({_extent(roi.corners_ras)}) holds no voxel of the image "
-            f"({_extent(geometry.to_ras(edges))}); move or enlarge it."
+            f"The region of interest ({extent_text(roi.corners_ras)}) holds no voxel of the image "
+            f"({extent_text(geometry.corners_ras)}); move or enlarge it."
         )
     first, last = np.zeros(3, dtype=int), np.zeros(3, dtype=int)
     for axis in range(3):
         used = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {2 - axis})))
         first[axis], last[axis] = used[0], used[-1]
     return Box(tuple((start + first).tolist()), tuple((start + last + 1).tolist()))
-
-
-def _extent(points_ras: np.ndarray) -> str:
-    lows, highs = points_ras.min(axis=0), points_ras.max(axis=0)
-    return (
-        ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in zip("RAS", lows, highs, strict=True)) + " mm"
-    )
 
 
 def _model_grid(geometry: Geometry, box: Box, rule: GridRule) -> Geometry:
@@ -262,7 +254,7 @@ def _part_and_matrix(centers: np.ndarray, size: int, axis: _Axis) -> tuple[slice
     low, high, share = _neighbors(centers, size)
     matrix = np.zeros((len(centers), size))
     rows = np.arange(len(centers))
-    for shift, weight in _gaussian(max(0.0, (abs(axis.step) - 1) / 2)):
+    for shift, weight in gaussian(max(0.0, (abs(axis.step) - 1) / 2)):
         np.add.at(matrix, (rows, np.clip(low + shift, 0, size - 1)), weight * (1 - share))
         np.add.at(matrix, (rows, np.clip(high + shift, 0, size - 1)), weight * share)
     used = np.flatnonzero(matrix.any(axis=0))
@@ -277,8 +269,8 @@ def _neighbors(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray
     return low, np.minimum(low + 1, size - 1), positions - low
 
 
-def _gaussian(sigma: float) -> Sequence[tuple[int, float]]:
-    """Offsets and normalized weights of a Gaussian, cut at four sigma."""
+def gaussian(sigma: float) -> Sequence[tuple[int, float]]:
+    """Offsets in voxels and normalized weights of a Gaussian, cut at four sigma."""
     if sigma == 0:
         return [(0, 1.0)]
     offsets = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)

@@ -1,4 +1,4 @@
-"""Volumes from and to files: NIfTI, NRRD, MetaImage and DICOM.
+"""Volumes from and to files: NIfTI, NRRD, MetaImage and DICOM; and color photographs.
 
 Everything goes through SimpleITK, so that a file means here what it means in 3D Slicer. SimpleITK fills or guesses
 silently in places where a wrong voxel, a wrong size or swapped sides would go unnoticed; those files are refused, each
@@ -7,6 +7,8 @@ with one sentence that says what is wrong and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import SimpleITK as sitk
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.volumes.dicom import read_dicom_file, read_dicom_folder
 from MedSegUncertaintyLib.volumes.dicom_elements import read_elements
-from MedSegUncertaintyLib.volumes.files import read_file
+from MedSegUncertaintyLib.volumes.files import PICTURES, read_color_file, read_file
 from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume, check_finite, check_voxels
 from MedSegUncertaintyLib.volumes.itk import image_to_sitk, reason, warnings_off
 
@@ -40,6 +42,27 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
     volume = _read(Path(path), series)
     check_voxels(volume.array, Path(path).name)
     return volume
+
+
+def read_color(path: str | Path) -> tuple[Volume, Volume, Volume]:
+    """Read one color image as its red, green and blue channel, which share memory.
+
+    Args:
+        path: A PNG, JPEG or TIFF picture, which becomes a volume of one slice whose pixels count as cubes of
+            1 mm (``Volume.scaled`` is False): its own size is unknown. Or a NIfTI-1, NRRD or MetaImage file with three
+            values per voxel.
+
+    Raises:
+        BadInputError: One sentence that says what is wrong with the file and what to do.
+    """
+    path = Path(path)
+    with _words_for_errors(path):
+        if not path.is_file() or read_elements(path) is not None:
+            raise BadInputError(f"'{path.name}' is DICOM or a folder; save the color image as {PICTURES}.")
+        channels = read_color_file(path)
+    for channel in channels:
+        check_finite(channel.array, path.name)
+    return channels
 
 
 def read_labels(path: str | Path) -> Volume:
@@ -78,18 +101,25 @@ def write_volume(path: str | Path, array_kji: np.ndarray, geometry: Geometry) ->
 
 
 def _read(path: Path, series: str | None) -> Volume:
+    with _words_for_errors(path):
+        if path.is_dir():
+            return read_dicom_folder(path, series)
+        if not path.is_file():
+            raise BadInputError(f"'{path.name}' is neither a file nor a folder; check the path.")
+        if series is not None:
+            raise BadInputError(f"'{path.name}' is a single file; choose a series only of a DICOM folder.")
+        elements = read_elements(path)
+        return read_file(path) if elements is None else read_dicom_file(path, elements)
+
+
+@contextmanager
+def _words_for_errors(path: Path) -> Iterator[None]:
+    """What goes wrong on the way to the voxels of a path, in a sentence."""
     try:
         if not path.exists():
             raise BadInputError(f"'{path}' does not exist; check the path.")
         with warnings_off():
-            if path.is_dir():
-                return read_dicom_folder(path, series)
-            if not path.is_file():
-                raise BadInputError(f"'{path.name}' is neither a file nor a folder; check the path.")
-            if series is not None:
-                raise BadInputError(f"'{path.name}' is a single file; choose a series only of a DICOM folder.")
-            elements = read_elements(path)
-            return read_file(path) if elements is None else read_dicom_file(path, elements)
+            yield
     except OSError as error:
         raise BadInputError(
             f"'{path.name}' cannot be opened ({error.strerror or error}); check the path and your rights."

@@ -154,6 +154,7 @@ def test_a_structure_at_the_edge_of_the_region_is_warned_of():
     volume = {"q05": 1.0, "q95": 2.0}
     structure = {"name": "Left", "volume_ml": volume, "prediction_ml": 1.5, "samples_touching_region_edge": 3}
     document = {
+        "image": {"channels": [], "scaled": True},
         "samples": 8,
         "structures": [structure, {**structure, "name": "Right", "samples_touching_region_edge": 0}],
         "request": {"roi": {"center_ras": [0, 0, 0], "size_mm": [9, 9, 9]}},

@@ -131,9 +131,11 @@ def test_cancel(package: ModelPackage, blob_volume: Volume) -> None:
         segment(blob_volume, request(package), cancel=token)
 
 
-def test_models_of_several_images_are_refused(package_folder: Path, blob_volume: Volume) -> None:
+def test_a_network_with_other_channels_than_its_package_names_is_refused(
+    package_folder: Path, blob_volume: Volume
+) -> None:
     package = make_package(package_folder, {**ARGUMENTS, "channels": 2})
-    with pytest.raises(PackageError, match="The model two-blobs needs 2 images; this version takes one"):
+    with pytest.raises(PackageError, match="takes 2 images, but its metadata names 1; nothing was loaded"):
         segment(blob_volume, request(package))
 
 

@@ -10,7 +10,7 @@ from MedSegUncertaintyLib.packages.weights import save_package
 
 
 class TinyModel(torch.nn.Module):
-    classes = 2
+    channels, classes = 1, 2
 
     def __init__(self, channels):
         super().__init__()

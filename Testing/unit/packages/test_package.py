@@ -98,6 +98,25 @@ def test_package_gives_what_the_metadata_says(package):
     assert read.weights.bytes == read.weights_path.stat().st_size
 
 
+def test_channels_are_read_in_order_each_with_its_rule(metadata):
+    window = {"kind": "window", "low": 0, "high": 9}
+    channels = [{"role": "t1", "name": "T1-weighted MR"}, {"role": "flair_2", "name": "FLAIR", "intensity": window}]
+    package = ModelPackage.from_metadata(Path("tiny-mr"), edited(metadata, "channels", channels))
+    assert [str(channel) for channel in package.channels] == ["t1 (T1-weighted MR)", "flair_2 (FLAIR)"]
+    assert [channel.intensity.kind for channel in package.channels] == ["zscore", "window"]
+    assert not package.takes_color
+
+
+def test_a_package_that_names_no_channel_takes_one_image(metadata):
+    (channel,) = ModelPackage.from_metadata(Path("tiny-mr"), metadata).channels
+    assert (channel.role, channel.intensity.kind) == ("image", "zscore")
+
+
+def test_red_green_and_blue_are_a_color_image(metadata):
+    channels = [{"role": color, "name": color} for color in ("green", "red", "blue")]
+    assert ModelPackage.from_metadata(Path("tiny-mr"), edited(metadata, "channels", channels)).takes_color
+
+
 def test_model_without_a_spacing_of_its_own(metadata):
     edited(metadata, "grid.spacing_mm")["medseg_uncertainty"]["grid"]["spacing_mm"] = None
     assert ModelPackage.from_metadata(Path("tiny-mr"), metadata).grid.spacing_mm is None
@@ -109,7 +128,7 @@ def test_model_without_a_spacing_of_its_own(metadata):
         ("family", None, "medseg_uncertainty.family is missing."),
         ("family", 3, "medseg_uncertainty.family must be a text."),
         ("arguments", [], "medseg_uncertainty.arguments must be an object."),
-        ("modality", "US", "medseg_uncertainty.modality must be one of MR, CT."),
+        ("modality", "US", "medseg_uncertainty.modality must be one of MR, CT, photograph."),
         ("structures", [], "medseg_uncertainty.structures must have the labels 1, 2, 3 and so on, in this order."),
         ("structures", [{"name": "A"}], "medseg_uncertainty.structures[0].color is missing."),
         ("grid.spacing_mm", None, "medseg_uncertainty.grid.spacing_mm is missing."),
@@ -118,6 +137,25 @@ def test_model_without_a_spacing_of_its_own(metadata):
         ("grid.spacing_mm", [1, "1", 1], "medseg_uncertainty.grid.spacing_mm[1] must be a number."),
         ("roi.required", "yes", "medseg_uncertainty.roi.required must be true or false."),
         ("roi.where", None, "medseg_uncertainty.roi.where is missing."),
+        ("channels", [], "medseg_uncertainty.channels must be one or more, each with a role of its own."),
+        ("channels", "t1", "medseg_uncertainty.channels must be a list."),
+        ("channels", [{"role": "t1"}], "medseg_uncertainty.channels[0].name is missing."),
+        (
+            "channels",
+            [{"role": "T1 w", "name": "A"}],
+            "medseg_uncertainty.channels[0].role must be lower-case letters, digits and underscores, as t2 is.",
+        ),
+        (
+            "channels",
+            [{"role": "t1", "name": "A"}, {"role": "t1", "name": "B"}],
+            "medseg_uncertainty.channels must be one or more, each with a role of its own.",
+        ),
+        (
+            "channels",
+            [{"role": "t1", "name": "A", "intensity": {"kind": "window"}}],
+            "medseg_uncertainty.channels[0].intensity cannot be used: the intensity rule 'window' needs the numbers "
+            "low and high.",
+        ),
         ("weights", None, "medseg_uncertainty.weights is missing."),
         (
             "weights.file",

@@ -6,7 +6,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ class ReaderBatch:
 
 @dataclass(frozen=True, eq=False)
 class ReaderFile:
-    """The content of a file, packed; :meth:`batches` unpacks it piece by piece.
+    """The content of a file, packed; :meth:`batches` and :meth:`case` unpack it piece by piece.
 
     Attributes:
         name: Name of the file.
@@ -42,7 +42,7 @@ class ReaderFile:
     name: str
     patients: np.ndarray
     _webp: np.ndarray
-    _offsets: np.ndarray
+    _spans: np.ndarray
     _packed: np.ndarray
 
     @classmethod
@@ -68,7 +68,8 @@ class ReaderFile:
             raise BadInputError(f"{path.name}: the array offsets does not say where the images of webp begin and end.")
         if 0 in arrays["masks_packed"].shape:
             raise BadInputError(f"{path.name} has empty masks_packed, of shape {arrays['masks_packed'].shape}.")
-        return cls(path.name, arrays["patient"], arrays["webp"], offsets, arrays["masks_packed"])
+        spans = np.stack([offsets[:-1], offsets[1:]], axis=1)
+        return cls(path.name, arrays["patient"], arrays["webp"], spans, arrays["masks_packed"])
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -78,6 +79,19 @@ class ReaderFile:
         """Masks per image; the same place is not always the same reader."""
         return self._packed.shape[1]
 
+    def every(self, step: int) -> ReaderFile:
+        """Every ``step``-th image, beginning with the first."""
+        return replace(self, patients=self.patients[::step], _spans=self._spans[::step], _packed=self._packed[::step])
+
+    def case(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image (H, W) uint8 and masks (R, H, W) uint8, 0 or 1, at one position.
+
+        Raises:
+            BadInputError: The image cannot be decoded or is not as large as its masks.
+        """
+        masks = np.unpackbits(self._packed[index], axis=-1)
+        return self._decode(index, masks.shape[1:]), masks
+
     def batches(self, size: int) -> Iterator[ReaderBatch]:
         """All images in batches of at most ``size``.
 
@@ -85,12 +99,12 @@ class ReaderFile:
             BadInputError: An image cannot be decoded or is not as large as its masks.
         """
         for first in range(0, len(self), size):
-            masks = np.unpackbits(self._packed[first : first + size], axis=-1)
-            images = [self._decode(first + index, masks.shape[2:]) for index in range(len(masks))]
-            yield ReaderBatch(first, np.stack(images), masks)
+            cases = [self.case(index) for index in range(first, min(first + size, len(self)))]
+            images, masks = (np.stack(arrays) for arrays in zip(*cases, strict=True))
+            yield ReaderBatch(first, images, masks)
 
     def _decode(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        content = self._webp[self._offsets[index] : self._offsets[index + 1]].tobytes()
+        content = self._webp[slice(*self._spans[index])].tobytes()
         try:
             with Image.open(io.BytesIO(content), formats=["WEBP"]) as picture:
                 decoded = np.asarray(picture.convert("L"))

@@ -75,7 +75,7 @@ SET_FIGURES = {
 }
 
 Measured = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
-"""Sum (B,) of what was measured in each image of a batch and number (B,) of its terms, by figure and method."""
+"""Sum (B,) of what was measured in each of B images and number (B,) of its terms, by figure and method."""
 
 
 @dataclass(frozen=True)
@@ -132,20 +132,9 @@ def evaluate(
     if (model.spatial_dims, model.channels, model.classes) != (2, 1, STRUCTURE + 1):
         raise PackageError(f"The model {package.name} is not for one 2D image and one structure, as evaluation needs.")
     engine = Engine(model, choose_device(device), request.allow_cpu, cancel or CancelToken(), None)
-    clock = StageClock("evaluate", len(data), progress)
-    parts: defaultdict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-    for batch in data.batches(IMAGES_PER_BATCH):
-        seeds = [image_seed(seed, batch.first + index) for index in range(len(batch.images))]
-        drawn = [
-            clock.counted(_draw(engine, _normalized(data, batch, index, package.intensity), samples, own))
-            for index, own in enumerate(seeds)
-        ]
-        draws = Draws(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
-        for key, measured in _measure(batch.masks, draws, seeds).items():
-            parts[key].append(measured)
+    measured = measure(engine, data, package.intensity, samples, seed, StageClock("evaluate", len(data), progress))
     figures: dict[str, Any] = {name: {"convention": text, "methods": {}} for name, text in CONVENTIONS.items()}
-    for (name, method), measured_parts in parts.items():
-        totals, counts = (np.concatenate(arrays) for arrays in zip(*measured_parts, strict=True))
+    for (name, method), (totals, counts) in measured.items():
         figures[name]["methods"][method] = _summary(totals, counts, data.patients, seed)
     return {
         "package": {"name": package.name, "version": package.version, "weights_sha256": package.weights.sha256},
@@ -161,6 +150,30 @@ def evaluate(
         "interval": f"95 %, percentiles of {RESAMPLES} bootstrap resamples of the patients",
         "methods": METHODS,
         "figures": figures,
+    }
+
+
+def measure(
+    engine: Engine, data: ReaderFile, rule: IntensityRule, samples: int, seed: int, clock: StageClock
+) -> Measured:
+    """All figures of all images of a file; ``rule`` maps the intensities of each image.
+
+    Raises:
+        BadInputError: An image cannot be used.
+    """
+    parts: defaultdict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    for batch in data.batches(IMAGES_PER_BATCH):
+        seeds = [image_seed(seed, batch.first + index) for index in range(len(batch.images))]
+        drawn = [
+            clock.counted(_draw(engine, _normalized(data, batch, index, rule), samples, own))
+            for index, own in enumerate(seeds)
+        ]
+        draws = Draws(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
+        for key, measured in _measure_batch(batch.masks, draws, seeds).items():
+            parts[key].append(measured)
+    return {
+        key: (np.concatenate([totals for totals, _ in part]), np.concatenate([counts for _, counts in part]))
+        for key, part in parts.items()
     }
 
 
@@ -187,7 +200,7 @@ def _draw(engine: Engine, image: torch.Tensor, samples: int, seed: int) -> tuple
     return np.stack(labels), (sums / samples).numpy(), (log_sums / samples).numpy()
 
 
-def _measure(readers: np.ndarray, draws: Draws, seeds: list[int]) -> Measured:
+def _measure_batch(readers: np.ndarray, draws: Draws, seeds: list[int]) -> Measured:
     """All figures of a batch; ``readers`` is (B, R, H, W)."""
     prediction = draws.mean.argmax(axis=1, keepdims=True).astype(np.uint8)
     # A set of equal samples has the figures of a single one.

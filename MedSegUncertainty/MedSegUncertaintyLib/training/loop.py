@@ -9,9 +9,8 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -19,20 +18,30 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.evaluation.overlap import dice
 from MedSegUncertaintyLib.inference.device import choose_device
-from MedSegUncertaintyLib.inference.tiling import pad_to_multiple
-from MedSegUncertaintyLib.training.data import PatchDataset, seed_generator
+from MedSegUncertaintyLib.training.patches import Cases, PatchDataset, seed_generator
 from MedSegUncertaintyLib.training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.registry import SamplerModule
 
 Objective = Callable[[Any, Tensor, Tensor, int, torch.Generator], dict[str, Tensor]]
-Case = tuple[np.ndarray, np.ndarray]
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
+SCORE = "validation "
+"""Begins the names of the log's columns that were measured on validation cases."""
+
+
+class TrainingData(Protocol):
+    """The cases of a recipe, and what is measured on those held out."""
+
+    @property
+    def training(self) -> Cases:
+        """What is trained on."""
+
+    def score(self, model: SamplerModule, device: torch.device, heard: Callable[[], None]) -> dict[str, float]:
+        """Figures by name, measured during the training; ``heard`` is called often."""
 
 
 @dataclass
@@ -43,7 +52,6 @@ class Trainer:
         recipe: The recipe.
         model: The network; must have ``size_multiple`` and return an object with a ``mean``.
         objective: What a step minimizes.
-        structures: Names of the structures, by label.
         folder: Where checkpoint and log are kept.
         workers: Processes that prepare patches; the result does not depend on their number.
     """
@@ -51,7 +59,6 @@ class Trainer:
     recipe: Recipe
     model: SamplerModule
     objective: Objective
-    structures: list[str]
     folder: Path
     workers: int
 
@@ -68,22 +75,22 @@ class Trainer:
         self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(optimizer))
         self.step = 0
 
-    def fit(self, training: list[Case], validation: list[Case], report: Callable[[int], None]) -> None:
+    def fit(self, data: TrainingData, report: Callable[[int], None]) -> None:
         """Train from the current step to the last; ``report`` hears the number of finished steps."""
         rule = self.recipe.optimization
         sums: dict[str, float] = {}
-        for image, target, rate in self._batches(training):
+        for image, target, rate in self._batches(data.training):
             for name, value in self._update(image, target, rate).items():
                 sums[name] = sums.get(name, 0.0) + value.item()
             report(self.step)
             if self.step % rule.validate_every == 0 or self.step == self.recipe.steps:
                 count = (self.step - 1) % rule.validate_every + 1
                 losses = {name: value / count for name, value in sums.items()}
-                self._log({"step": self.step, **losses, **self.validate(validation, report)})
+                self._log({"step": self.step, **losses, **self.score(data, report)})
                 self.save()
                 sums = {}
 
-    def _batches(self, training: list[Case]) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def _batches(self, training: Cases) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Images, labels and learning rate of every step that is left."""
         begin = 0
         for number, stage in enumerate(self.recipe.stages):
@@ -120,21 +127,12 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
-    def validate(self, cases: list[Case], report: Callable[[int], None]) -> dict[str, float]:
-        """Mean Dice of each structure over whole validation cases, from the mean logits of the averaged weights."""
+    def score(self, data: TrainingData, report: Callable[[int], None]) -> dict[str, float]:
+        """Scores of the averaged weights on the validation cases, in the full precision that users run."""
         self.average.eval()
-        scores = []
-        for image, label in cases:
-            report(self.step)  # where a user who cancels is heard
-            prediction = self._mean_prediction(torch.from_numpy(image).to(self.fabric.device))
-            labels = range(1, len(self.structures) + 1)
-            scores.append([dice(prediction == value, label == value, both_empty=1.0) for value in labels])
-        return {f"dice {name}": score for name, score in zip(self.structures, np.mean(scores, axis=0), strict=True)}
-
-    def _mean_prediction(self, image: Tensor) -> np.ndarray:
-        with self.fabric.autocast():
-            mean = self.average.module(pad_to_multiple(image[None, None], self.model.size_multiple)).mean
-        return mean[0].argmax(dim=0)[tuple(slice(size) for size in image.shape)].cpu().numpy()
+        # The report is where a user who cancels is heard.
+        scores = data.score(cast("SamplerModule", self.average.module), self.fabric.device, lambda: report(self.step))
+        return {SCORE + name: value for name, value in scores.items()}
 
     def save(self) -> None:
         """Write a checkpoint; a kill while writing leaves the earlier one."""

@@ -12,8 +12,8 @@ from MedSegUncertaintyLib.errors import BadInputError
 
 
 @dataclass(frozen=True)
-class DataRule:
-    """Which files are cases.
+class PairFiles:
+    """Volumes with one label map each.
 
     Attributes:
         images: Folder of images below the data folder.
@@ -27,23 +27,43 @@ class DataRule:
 
 
 @dataclass(frozen=True)
+class ReaderFiles:
+    """2D images that several readers segmented, in the npz files that ``evaluate`` reads.
+
+    Attributes:
+        training: Files below the data folder.
+        validation: File whose patients are in none of those.
+        score_every: Every n-th validation image is scored during the training, all of them after it.
+    """
+
+    training: list[str]
+    validation: str
+    score_every: int
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Random changes of a training case, drawn uniformly from the ranges.
 
     Attributes:
+        warp_share: Share of the patches that are rotated, scaled and shifted with interpolation; the others are only
+            shifted, by whole voxels, and keep their sharpness.
         rotate_degrees: About each axis, both ways.
         scale: Relative change of size, both ways, per axis.
         shift_voxels: Translation per axis, both ways.
-        flip_axes: Axes (0: R, 1: A, 2: S) mirrored in half of the cases.
+        quarter_turns: Whether patches are turned by a random multiple of 90 degrees in the plane of the slowest axes.
+        flip_axes: Axes (0: R, 1: A, 2: S; columns and rows of a 2D image) mirrored in half of the cases.
         contrast_gamma: Lowest and highest exponent of a gamma change.
         bias_field: Largest coefficient of a smooth multiplicative field.
         noise: Largest standard deviation of added noise, in units of the normalized image.
         blur_voxels: Largest sigma of a Gaussian blur.
     """
 
+    warp_share: float
     rotate_degrees: float
     scale: float
     shift_voxels: float
+    quarter_turns: bool
     flip_axes: list[int]
     contrast_gamma: list[float]
     bias_field: float
@@ -56,7 +76,7 @@ class Stage:
     """One part of a training; small patches first and whole crops last save most of the time.
 
     Attributes:
-        patch: Size of a patch along R, A, S in voxels.
+        patch: Size of a patch along R, A, S (of a 2D image: columns, rows) in voxels.
         padding: What patches show beyond the image: "zeros" or its "reflection". It is background either way.
         steps: Optimizer steps.
         batch: Cases per step.
@@ -111,7 +131,7 @@ class Recipe:
     name: str
     seed: int
     stages: list[Stage]
-    data: DataRule
+    data: PairFiles | ReaderFiles
     augmentation: Augmentation
     objective: dict[str, Any]
     optimization: Optimization
@@ -139,7 +159,7 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise BadInputError(f"The recipe {path.name} is not valid TOML: {error}.") from error
         parts: Mapping[str, Callable[..., Any]] = {
-            "data": DataRule,
+            "data": _data_rule,
             "augmentation": Augmentation,
             "optimization": Optimization,
         }
@@ -150,3 +170,7 @@ class Recipe:
         except (KeyError, TypeError) as error:
             reason = str(error).replace(cls.__name__ + ".", "").replace("__init__() ", "")
             raise BadInputError(f"The recipe {path.name} does not fit: {reason}.") from error
+
+
+def _data_rule(**content: Any) -> PairFiles | ReaderFiles:
+    return PairFiles(**content) if "images" in content else ReaderFiles(**content)

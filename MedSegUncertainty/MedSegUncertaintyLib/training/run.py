@@ -16,10 +16,10 @@ from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.packages.package import BLOCK, ModelPackage
 from MedSegUncertaintyLib.packages.weights import load_sampler, save_package
 from MedSegUncertaintyLib.training.curves import draw_curves
-from MedSegUncertaintyLib.training.data import load_case, split_cases
 from MedSegUncertaintyLib.training.loop import Trainer
-from MedSegUncertaintyLib.training.recipe import Recipe
-from MedSegUncertaintyLib.training.validation import card_figures, validate_package
+from MedSegUncertaintyLib.training.reader_images import ReaderImages
+from MedSegUncertaintyLib.training.recipe import ReaderFiles, Recipe
+from MedSegUncertaintyLib.training.volume_pairs import VolumePairs
 
 MOST_WORKERS = 8
 """More processes than these would not feed one network faster, and each holds a copy of the cases."""
@@ -46,24 +46,32 @@ def train(
     recipe = Recipe.from_file(recipe_path)
     output = Path(output_folder)
     planned = planned_package(recipe, output)
-    training_files, validation_files = split_cases(data_folder, recipe.data)
+    data = open_data(recipe, data_folder, planned, progress)
     output.mkdir(parents=True, exist_ok=True)
     trainer = make_trainer(recipe, planned, output)
     if resume:
         trainer.resume()
     else:
         trainer.begin()
-    read = StageClock("read cases", len(training_files) + len(validation_files), progress)
-    training, validation = (
-        [read.counted(load_case(case, planned.grid, planned.intensity)) for case in files]
-        for files in (training_files, validation_files)
-    )
     clock = StageClock("train", recipe.steps, progress)
-    trainer.fit(training, validation, clock.at)
-    draw_curves(output, trainer.structures)
-    package = write_package(recipe, trainer.average.module, output, len(training))
-    figures = validate_package(package, validation_files, progress)
-    return write_package(recipe, load_sampler(package), output, len(training), figures)
+    trainer.fit(data, clock.at)
+    draw_curves(output)
+    package = write_package(recipe, trainer.average.module, output, len(data.training))
+    figures = data.figures(package, progress)
+    return write_package(recipe, load_sampler(package), output, len(data.training), figures, data.card_figures(figures))
+
+
+def open_data(
+    recipe: Recipe, folder: str | Path, package: ModelPackage, progress: Callable[[Progress], None] | None
+) -> ReaderImages | VolumePairs:
+    """The cases of a recipe.
+
+    Raises:
+        BadInputError: They are missing or cannot be used.
+    """
+    if isinstance(recipe.data, ReaderFiles):
+        return ReaderImages(Path(folder), recipe.data, package)
+    return VolumePairs(Path(folder), recipe.data, package, progress)
 
 
 def planned_package(recipe: Recipe, output: Path) -> ModelPackage:
@@ -85,8 +93,7 @@ def make_trainer(recipe: Recipe, package: ModelPackage, folder: Path) -> Trainer
     objective = registry.build_objective(package.family, recipe.objective)
     # The children would start anew for a handful of steps, and Windows and macOS start them slowly.
     workers = 0 if recipe.steps < 100 else min(MOST_WORKERS, usable_cpus())
-    structures = [structure.name for structure in package.structures]
-    return Trainer(recipe, model, objective, structures, folder, workers)
+    return Trainer(recipe, model, objective, folder, workers)
 
 
 def usable_cpus() -> int:
@@ -97,19 +104,25 @@ def usable_cpus() -> int:
 def package_metadata(recipe: Recipe, cases: int, figures: dict[str, Any]) -> dict[str, Any]:
     """Content of ``metadata.json`` without the entry of the weights."""
     own = copy.deepcopy(recipe.package)
+    own["grid"].setdefault("spacing_mm", None)  # TOML has no null
     own.setdefault("training_data", {})["cases"] = cases
     own["evaluation"] = figures
     return {**recipe.metadata, BLOCK: own}
 
 
 def write_package(
-    recipe: Recipe, model: nn.Module, output: Path, cases: int, figures: dict[str, Any] | None = None
+    recipe: Recipe,
+    model: nn.Module,
+    output: Path,
+    cases: int,
+    figures: dict[str, Any] | None = None,
+    card_figures: str = "Not yet measured.",
 ) -> ModelPackage:
-    """Write the package with half-precision weights; with ``figures``, they go into metadata and card."""
+    """Write the package with half-precision weights, with the figures in metadata and card."""
     metadata = package_metadata(recipe, cases, figures or {})
     own = metadata[BLOCK]
     license_text = LICENSE_TEXT.format(
         license=own["weights_license"], data=own["training_data"]["name"], data_license=own["training_data"]["license"]
     )
-    card = recipe.card.replace("{figures}", card_figures(figures) if figures else "Not yet measured.")
+    card = recipe.card.replace("{cases}", f"{cases:,}").replace("{figures}", card_figures)
     return save_package(output / recipe.name, model, metadata, card, license_text, half=True)

@@ -11,7 +11,7 @@ from MedSegUncertaintyLib.errors import BadInputError
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
 
-_KINDS = {"window": True, "percentiles": True, "zscore": False, "zscore_brats": False}
+_KINDS = {"window": True, "percentiles": True, "range": False, "zscore": False, "zscore_brats": False}
 """Every kind of rule, and whether it takes the numbers low and high."""
 
 
@@ -21,8 +21,9 @@ class IntensityRule:
 
     Attributes:
         kind: "window": [low, high] to [0, 1], clipped. "percentiles": the same between the low and the high percentile
-            of the positive voxels. "zscore": clipped to the 0.5 and 99.5 percentile of the positive voxels, then mean
-            0 and SD 1 over the positive voxels. "zscore_brats": see :func:`zscore_brats`.
+            of the positive voxels. "range": the smallest value to 0, the largest to 1. "zscore": clipped to the 0.5 and
+            99.5 percentile of the positive voxels, then mean 0 and SD 1 over the positive voxels. "zscore_brats": see
+            :func:`zscore_brats`.
         low: In the image's unit ("window") or in percent ("percentiles"), else None.
         high: Likewise.
 
@@ -80,12 +81,16 @@ def apply(array: np.ndarray, rule: IntensityRule) -> np.ndarray:
         float32, the same shape.
 
     Raises:
-        BadInputError: The volume has no positive voxels, or they all have one value.
+        BadInputError: All voxels have one value, or a rule about positive voxels finds none.
     """
     if rule.kind == "zscore_brats":
         return zscore_brats(array).astype(np.float32)
     if rule.kind == "window":
         low, high = rule.bounds
+    elif rule.kind == "range":
+        low, high = float(array.min()), float(array.max())
+        if low == high:
+            raise BadInputError(f"All voxels have the value {low:g}; choose an image with contrast.")
     else:
         low, high = _percentiles(array, array > 0, *(rule.bounds if rule.kind == "percentiles" else (0.5, 99.5)))
     clipped = np.clip(array.astype(np.float64, copy=False), low, high)

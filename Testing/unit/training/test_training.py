@@ -11,19 +11,19 @@ import torch
 from MedSegUncertaintyLib.errors import BadInputError, PackageError
 from MedSegUncertaintyLib.inference.progress import Progress
 from MedSegUncertaintyLib.packages.package import ModelPackage
-from MedSegUncertaintyLib.training.data import CaseFiles, PatchDataset, load_case, split_cases
 from MedSegUncertaintyLib.training.loop import Trainer, learning_rate, read_log
-from MedSegUncertaintyLib.training.recipe import Recipe
-from MedSegUncertaintyLib.training.run import make_trainer, planned_package, train
+from MedSegUncertaintyLib.training.patches import Case, PatchDataset
+from MedSegUncertaintyLib.training.recipe import PairFiles, Recipe
+from MedSegUncertaintyLib.training.run import make_trainer, open_data, planned_package, train
+from MedSegUncertaintyLib.training.volume_pairs import VolumePairs, split_cases
 from MedSegUncertaintyLib.volumes.geometry import Geometry
-from MedSegUncertaintyLib.volumes.intensity import IntensityRule
-from MedSegUncertaintyLib.volumes.placement import GridRule
 from MedSegUncertaintyLib.volumes.reading import write_volume
 
 
-def cases(recipe: Recipe, files: list[CaseFiles]) -> list[tuple[np.ndarray, np.ndarray]]:
-    grid, intensity = GridRule(**recipe.package["grid"]), IntensityRule.from_json(recipe.package["intensity"])
-    return [load_case(case, grid, intensity) for case in files]
+def data_of(recipe: Recipe, folder: Path) -> VolumePairs:
+    data = open_data(recipe, folder, planned_package(recipe, folder), None)
+    assert isinstance(data, VolumePairs)
+    return data
 
 
 def trainer_of(recipe: Recipe, folder: Path) -> Trainer:
@@ -31,13 +31,14 @@ def trainer_of(recipe: Recipe, folder: Path) -> Trainer:
 
 
 def test_every_nth_case_is_kept_for_validation(recipe: Recipe, box_data: Path) -> None:
+    assert isinstance(recipe.data, PairFiles)
     training, validation = split_cases(box_data, recipe.data)
     assert [case.image.name[:6] for case in validation] == ["case_0", "case_3"]
     assert [case.image.name[:6] for case in training] == ["case_1", "case_2", "case_4", "case_5"]
 
 
 def test_patches_depend_on_seed_and_number_alone(recipe: Recipe, box_data: Path) -> None:
-    loaded = cases(recipe, split_cases(box_data, recipe.data)[0])
+    loaded = data_of(recipe, box_data).training
     data = PatchDataset(loaded, recipe.stages[0], recipe.augmentation, seed=1)
     again = PatchDataset(loaded, recipe.stages[0], recipe.augmentation, seed=1)
     other = PatchDataset(loaded, recipe.stages[0], recipe.augmentation, seed=2)
@@ -52,7 +53,7 @@ def test_patches_depend_on_seed_and_number_alone(recipe: Recipe, box_data: Path)
 
 
 def test_image_and_label_move_together(recipe: Recipe, box_data: Path) -> None:
-    loaded = cases(recipe, split_cases(box_data, recipe.data)[0])
+    loaded = data_of(recipe, box_data).training
     data = PatchDataset(loaded, recipe.stages[0], recipe.augmentation, seed=3)
     inside, outside = [], []
     for number in range(12):
@@ -63,7 +64,7 @@ def test_image_and_label_move_together(recipe: Recipe, box_data: Path) -> None:
 
 
 def test_beyond_the_image_is_background_and_its_reflection(recipe: Recipe, box_data: Path) -> None:
-    loaded = [(np.full((18, 20, 24), 2.0, np.float32), np.ones((18, 20, 24), np.uint8))]
+    loaded: list[Case] = [(np.full((18, 20, 24), 2.0, np.float32), np.ones((1, 18, 20, 24), np.uint8))]
     still = replace(recipe.augmentation, rotate_degrees=0.0, scale=0.0, shift_voxels=0.0, flip_axes=[], noise=0.0)
     still = replace(still, bias_field=0.0, contrast_gamma=[1.0, 1.0])
     for padding, beyond in (("zeros", 0.0), ("reflection", 2.0)):
@@ -75,11 +76,11 @@ def test_beyond_the_image_is_background_and_its_reflection(recipe: Recipe, box_d
 
 
 def test_resumed_training_gives_the_same_losses_and_weights(recipe: Recipe, box_data: Path, tmp_path: Path) -> None:
-    training, validation = (cases(recipe, files) for files in split_cases(box_data, recipe.data))
+    data = data_of(recipe, box_data)
     whole, first = (trainer_of(recipe, tmp_path / name) for name in ("whole", "parts"))
     for trainer in (whole, first):
         trainer.folder.mkdir()
-    whole.fit(training, validation, lambda step: None)
+    whole.fit(data, lambda step: None)
 
     class KilledError(Exception):
         pass
@@ -89,11 +90,11 @@ def test_resumed_training_gives_the_same_losses_and_weights(recipe: Recipe, box_
             raise KilledError
 
     with pytest.raises(KilledError):
-        first.fit(training, validation, kill)
+        first.fit(data, kill)
     resumed = trainer_of(recipe, tmp_path / "parts")
     resumed.resume()
     assert resumed.step == 3
-    resumed.fit(training, validation, lambda step: None)
+    resumed.fit(data, lambda step: None)
 
     assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
     assert [row["step"] for row in read_log(tmp_path / "whole")] == [3, 6]
@@ -116,7 +117,7 @@ def test_training_learns_and_writes_a_package(recipe_path: Path, box_data: Path,
     package = train(recipe_path, box_data, tmp_path / "out", progress=seen.append)
     rows = read_log(tmp_path / "out")
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    assert rows[-1]["dice Anterior hippocampus"] > 0.8
+    assert rows[-1]["validation dice Anterior hippocampus"] > 0.8
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
     assert {event.stage for event in seen} >= {"read cases", "train", "validate"}
 
@@ -125,7 +126,9 @@ def test_training_learns_and_writes_a_package(recipe_path: Path, box_data: Path,
     assert again.evaluation["cases"] == 2
     assert again.training_data.cases == 4
     figures = again.evaluation["structures"]["Anterior hippocampus"]
-    assert figures["dice_of_mean_prediction"]["mean"] == pytest.approx(rows[-1]["dice Anterior hippocampus"], abs=0.1)
+    assert figures["dice_of_mean_prediction"]["mean"] == pytest.approx(
+        rows[-1]["validation dice Anterior hippocampus"], abs=0.1
+    )
     assert f"{figures['dice_of_mean_prediction']['mean']:.3f}" in again.card
     json.dumps(again.metadata)
 
@@ -173,7 +176,7 @@ def test_labels_are_never_resampled(recipe: Recipe, tmp_path: Path) -> None:
     write_volume(tmp_path / "images" / "a.nii.gz", rng.normal(100, 9, geometry.shape_kji), geometry)
     write_volume(tmp_path / "labels" / "a.nii.gz", np.zeros(geometry.shape_kji, np.uint8), geometry)
     with pytest.raises(BadInputError, match="is not at the spacing of the recipe"):
-        cases(recipe, split_cases(tmp_path, recipe.data)[1])
+        data_of(recipe, tmp_path)
 
 
 def test_learning_rate_rises_then_falls(recipe: Recipe) -> None:
@@ -200,14 +203,14 @@ def test_bad_recipes_are_one_sentence(recipe_path: Path, change: tuple[str, str]
 
 def test_bad_data_is_one_sentence(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"There are no \.nii\.gz images in"):
-        split_cases(tmp_path, recipe.data)
+        data_of(recipe, tmp_path)
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
     array = np.arange(60.0, dtype=np.float32).reshape(3, 4, 5)
     write_volume(tmp_path / "images" / "a.nii.gz", array, Geometry.from_parts((5, 4, 3), (1.0, 1.0, 1.0)))
     with pytest.raises(BadInputError, match=r"1 images have no label map in .*, first a\.nii\.gz"):
-        split_cases(tmp_path, recipe.data)
+        data_of(recipe, tmp_path)
     shifted = Geometry.from_parts((5, 4, 3), (1.0, 1.0, 1.0), (9.0, 0.0, 0.0))
     write_volume(tmp_path / "labels" / "a.nii.gz", (array > 5).astype(np.uint8), shifted)
     with pytest.raises(BadInputError, match=r"a\.nii\.gz does not lie on the grid of its image"):
-        cases(recipe, split_cases(tmp_path, recipe.data)[1])
+        data_of(recipe, tmp_path)

@@ -120,7 +120,7 @@ def test_json_and_back(rule):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"kind": "minmax"}, "'minmax' is not one of window, percentiles, zscore, zscore_brats"),
+        ({"kind": "minmax"}, "'minmax' is not one of window, percentiles, range, zscore, zscore_brats"),
         ({"kind": None}, "is not one of"),
         ({"kind": "window"}, "needs the numbers low and high"),
         ({"kind": "window", "low": "a", "high": 3}, "needs the numbers"),
@@ -143,3 +143,10 @@ def test_gray_values_follow_the_modality_and_not_the_values():
     assert gray_window(phase, "MR") == gray_window(phase) == pytest.approx((-4055.04, 4055.04))
     low, high = gray_window(np.full(9, 7, np.int16), "MR")
     assert low == 7 < high
+
+
+def test_range_maps_the_smallest_value_to_0_and_the_largest_to_1() -> None:
+    array = np.array([[[-1000, -250, 500]]], dtype=np.int16)
+    np.testing.assert_allclose(apply(array, IntensityRule("range")), [[[0.0, 0.5, 1.0]]])
+    with pytest.raises(BadInputError, match="All voxels have the value -7; choose an image with contrast"):
+        apply(np.full((2, 2, 2), -7), IntensityRule("range"))

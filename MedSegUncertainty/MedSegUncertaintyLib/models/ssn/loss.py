@@ -36,8 +36,15 @@ def ssn_loss(distribution: LowRankNormal, target: Tensor, w: Tensor, e: Tensor, 
         )
         draw = full.antithetic_sample if antithetic else full.sample
         logits = draw(w.to(dtype), e.to(dtype))
-        count, batch = logits.shape[:2]
-        labels = target.expand(count, *target.shape).flatten(0, 1)
-        negative = functional.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
-        log_likelihood = -negative.flatten(1).sum(dim=1).view(count, batch)
-        return (math.log(count) - torch.logsumexp(log_likelihood, dim=0)).mean()
+        log_likelihood = _log_likelihood(logits, target).flatten(2).sum(dim=2)
+        return (math.log(len(logits)) - torch.logsumexp(log_likelihood, dim=0)).mean()
+
+
+def _log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
+    """Log softmax of logits (S, B, C, *spatial) at the target (B, *spatial): (S, B, *spatial)."""
+    count, batch, classes = logits.shape[:3]
+    if classes == 2:  # the same number from one logistic function, in half of the time
+        background, structure = logits.unbind(dim=2)
+        return functional.logsigmoid((structure - background) * (2 * target - 1))
+    labels = target.expand(count, *target.shape).flatten(0, 1)
+    return -functional.cross_entropy(logits.flatten(0, 1), labels, reduction="none").unflatten(0, (count, batch))

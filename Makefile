@@ -1,5 +1,6 @@
 # make run                                       segment a sample brain image and write a report
 # make run IMAGE=... MODEL=... ROI=R,A,S,X,Y,Z   segment an image of yours (ROI: center and size in mm; optional)
+# make desktop [IMAGE=...]                       the module in a stand-in for Slicer's window
 # make test                                      lint and test
 # Everything is installed into .venv, once; remove that folder to start over.
 
@@ -15,6 +16,10 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Off-screen rendering of the pictures in a report.
 DEBIAN_PACKAGES := libegl1 libgl1-mesa-dri
+# What Qt needs besides (shared-mime-info brings GLib, whose own package has a name that changes), and what it needs of X.
+test lint desktop: DEBIAN_PACKAGES += libgl1 libxkbcommon0 libfontconfig1 libdbus-1-3 shared-mime-info fonts-dejavu-core
+desktop: DEBIAN_PACKAGES += libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
+  libxcb-render-util0 libxcb-shape0
 
 SAMPLE_IMAGE := mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz
 ifndef IMAGE
@@ -27,7 +32,7 @@ OUTPUT ?= output
 # Recipes read these from the environment, where spaces and quotes in a path do no harm.
 export IMAGE MODEL ROI SAMPLES OUTPUT SAMPLE_IMAGE
 
-.PHONY: run test lint system-packages cmake-lists
+.PHONY: run desktop test lint system-packages cmake-lists
 
 run: $(STAMPS)/run $(SAMPLE_STAMP)
 	@set -e; \
@@ -37,6 +42,10 @@ run: $(STAMPS)/run $(SAMPLE_STAMP)
 	  --samples "$$SAMPLES" --seed 0 --output "$$OUTPUT"; \
 	for file in "$$OUTPUT"/*.html; do [ -e "$$file" ] && echo "Report: $$file"; done; \
 	for file in "$$OUTPUT"/*.mrb "$$OUTPUT"/*.mrml; do [ -e "$$file" ] && echo "Scene:  $$file"; done; true
+
+# A volume is made on the fly when no image is given.
+desktop: $(STAMPS)/test
+	PYTHONPATH=Testing $(BIN)/python -m slicer_stand_in $${IMAGE:+"$$IMAGE"}
 
 # Each worker gets one thread; more would fight over the cores.
 test: lint
@@ -85,7 +94,7 @@ system-packages:
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ]; then as_root=; \
 	elif sudo -n true 2>/dev/null; then as_root='sudo -n'; \
-	else echo "Missing Debian packages:$$missing. Install them for pictures in the report."; exit 0; fi; \
+	else echo "Missing Debian packages:$$missing. Install them for pictures in the report and for the window."; exit 0; fi; \
 	echo "Installing Debian packages:$$missing"; \
 	$$as_root apt-get update -qq && \
 	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \

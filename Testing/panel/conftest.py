@@ -56,7 +56,6 @@ def application(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     application = slicer_stand_in.start()
     window, log = vtk.vtkOutputWindow.GetInstance(), slicer.vtkTestingOutputWindow()
     vtk.vtkOutputWindow.SetInstance(log)
-    application._reset()
     SLOT_ERRORS.clear()
     yield application
     application._reset()

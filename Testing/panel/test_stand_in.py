@@ -1,6 +1,9 @@
 """The stand-in keeps to PythonQt's rules and to Slicer's behavior, so that a passing panel test means something."""
 
 import enum
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -395,6 +398,25 @@ def test_a_click_places_a_point(red):
     assert not place.placeModeEnabled
 
 
+def test_two_clicks_make_a_region_of_interest_and_a_drag_moves_it(red):
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.CreateDefaultDisplayNodes()
+    place = slicer.qSlicerMarkupsPlaceWidget()
+    place.setMRMLScene(slicer.mrmlScene)
+    place.setCurrentNode(roi)
+    place.setPlaceModeEnabled(True)
+    view = red.sliceView()
+    driving.click(view, 60, 70)
+    driving.click(view, 140, 150)
+    assert min(roi.GetSize()) > 20
+    assert not place.placeModeEnabled
+    center = roi.GetCenter()
+    x, y, _ = view.convertRASToXYZ(center)
+    handle = (x, view.height - 1 - y)
+    driving.drag(view, handle, (handle[0] + 20, handle[1]))
+    assert roi.GetCenter()[0] < center[0] - 5  # to the patient's left, which is on the right: R decreases
+
+
 def test_a_paused_view_keeps_its_picture(red, application):
     before = driving.pixels(red.sliceView())
     application.pauseRender()
@@ -684,9 +706,55 @@ def test_a_module_lives_as_in_slicer(tmp_path, load_module, main_window, applica
     assert not hasattr(slicer.modules, "tryout")
 
 
+def test_a_module_can_be_reloaded_and_its_logic_found(tmp_path, load_module, main_window):
+    path = tmp_path / "TryOut.py"
+    path.write_text(PANEL.replace("self.story = []", "self.story, self.logic = [], TryOutLogic()"), encoding="utf-8")
+    load_module(path)
+    slicer.util.selectModule("TryOut")
+    before = slicer.util.getModuleWidget("TryOut")
+    assert slicer.util.getModuleLogic("TryOut") is before.logic
+    slicer.util.reloadScriptedModule("TryOut")
+    after = slicer.util.getModuleWidget("TryOut")
+    assert after is not before
+    assert before.story == ["setup", "enter", "cleanup"]
+    assert after.story == ["setup"]
+    driving.click(after.button)
+    assert after.story == ["setup", "pressed"]
+
+
 def test_our_module_loads_and_its_self_test_passes(load_module):
     assert load_module().title == "MedSeg Uncertainty"
     slicer.modules.MedSegUncertaintyInstance.runTest()
+
+
+def test_python_files_of_an_installed_slicer_are_taken_instead_of_ours(tmp_path):
+    (tmp_path / "i18n.py").write_text("def tr(text): return text.upper()\n", encoding="utf-8")
+    code = "import slicer_stand_in; slicer_stand_in.install(); import slicer.i18n; print(slicer.i18n.tr('theirs'))"
+    environment = {**os.environ, "SLICER_PYTHON_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "THEIRS", run.stderr
+
+
+def test_a_person_sees_the_messages(main_window, application):
+    texts, timer, loop = [], qt.QTimer(), qt.QEventLoop()
+
+    def answer():
+        box = application.activeModalWidget()
+        if box is not None:
+            texts.append(box.text)
+            box.accept()
+
+    def ask():
+        slicer.util.errorDisplay("No volume is chosen.")
+        loop.quit()
+
+    application._d.testing = False
+    timer.connect("timeout()", answer)
+    timer.start(20)
+    qt.QTimer.singleShot(0, ask)  # in a loop, as in Slicer: the box deletes itself when its caller's loop goes on
+    loop.exec_()
+    timer.stop()
+    assert texts == ["No volume is chosen."]
 
 
 def test_messages_are_skipped_and_nothing_is_installed(application):

@@ -51,10 +51,11 @@ def install() -> None:
     from slicer_stand_in.widgets import mrml_base, node_boxes
 
     _export(slicer, "q", mrml_base, node_boxes)
+    from slicer_stand_in import files, modules
     from slicer_stand_in.views import layout, plot_view, render_view, slice_view, table_view, three_d_view, view_widget
     from slicer_stand_in.widgets import markups, segments, sequences
 
-    _export(slicer, "q", markups, segments, sequences)
+    _export(slicer, "q", markups, segments, sequences, files, modules)
     _export(slicer, "q", layout, plot_view, render_view, slice_view, table_view, three_d_view, view_widget)
 
 

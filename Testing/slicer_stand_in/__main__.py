@@ -32,7 +32,7 @@ def main() -> None:
     openModule()
     application.processEvents()  # views get their sizes
     slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
-    raise SystemExit(application.exec_())
+    raise SystemExit(application.exec())
 
 
 def openModule() -> None:

@@ -116,7 +116,7 @@ class qSlicerCoreApplication(qt.QApplication):
     mainApplicationName = qproperty("QString", "mainApplicationName", lambda s: "Slicer")
 
 
-@standIn("testingEnabled", "exec_")
+@standIn("testingEnabled")
 class qSlicerApplication(qSlicerCoreApplication):
     """The desktop application: main window and views as well."""
 

@@ -38,6 +38,8 @@ def _completeObject(qObject: Any) -> None:
     qObject.findChildren = _children
     qObject.findChild = lambda self, kind=None, name="": next(iter(_children(self, kind, name)), None)
     qObject.delete = qObject.deleteLater
+    for cls in (QtCore.QEventLoop, QtCore.QThread, QtWidgets.QDialog, QtWidgets.QMenu):
+        cls.exec_ = cls.exec  # PySide's own one warns
 
 
 def _children(self: Any, kind: type | str | None = None, name: str = "") -> list[Any]:

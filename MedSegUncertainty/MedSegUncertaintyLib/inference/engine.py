@@ -14,6 +14,7 @@ from torch import Tensor
 
 from MedSegUncertaintyLib.errors import MemoryExhaustedError
 from MedSegUncertaintyLib.inference.device import free_bytes, is_out_of_memory, release_cached
+from MedSegUncertaintyLib.inference.kept import Kept, KeptEncoding
 from MedSegUncertaintyLib.inference.noise import NoiseSource, Slices
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.inference.tiling import blend, pad_to_multiple, tile_regions
@@ -93,6 +94,7 @@ class Engine:
         allow_cpu: Whether the ladder may end on the CPU.
         cancel: Checked before every layer and every part of a pass.
         listener: Hears about progress.
+        kept: Where the encoding of the last image is looked for and left; the model must be of it.
     """
 
     def __init__(
@@ -102,9 +104,11 @@ class Engine:
         allow_cpu: bool,
         cancel: CancelToken,
         listener: Callable[[Progress], None] | None,
+        kept: Kept | None = None,
     ) -> None:
         self._model = model
         self._allow_cpu, self._listener = allow_cpu, listener
+        self._kept = kept
         self.cancel = cancel
         edges = CPU_TILE_EDGE if device.type == "cpu" else TILE_EDGE
         self.plan = Plan(device, edges[model.network_dims])
@@ -122,7 +126,7 @@ class Engine:
         padded = pad_to_multiple(image.unsqueeze(0), self._model.size_multiple)
         inside = (slice(None), *(slice(size) for size in shape))
         with self.cancel.checked_in(self._model):
-            parts = self._encode_within_memory(padded)
+            parts = self._encoded(image, padded)
             clock = StageClock("draw samples", count, self._listener)
             done = 0
             while done < count:
@@ -142,6 +146,19 @@ class Engine:
         draw_bytes = 4 * self._model.classes * math.prod(padded.shape[2:])
         return max(1, self.plan.pass_bytes // draw_bytes)
 
+    def _encoded(self, image: Tensor, padded: Tensor) -> Parts:
+        """The kept encoding of the image, or a new one."""
+        if self._kept is None:
+            return self._encode_within_memory(padded)
+        plan = self.plan
+        if found := self._kept.find(image, plan):
+            self._model.to(plan.device)
+            return found.parts
+        parts = self._encode_within_memory(padded)
+        if self.plan == plan:  # the next run may find more memory, and then makes a better one
+            self._kept.encoding = KeptEncoding(image, plan, parts)
+        return parts
+
     def _encode_within_memory(self, padded: Tensor) -> Parts:
         while True:
             parts = _attempt(partial(self._encode, padded))
@@ -155,6 +172,8 @@ class Engine:
         self._step_down(self.plan.smaller_passes(self._allow_cpu))
         if self.plan.device == before:
             return parts
+        if self._kept is not None:
+            self._kept.encoding = None
         self._model.to(self.plan.device)
         return [(region, _moved(encoding, self.plan.device)) for region, encoding in parts]
 

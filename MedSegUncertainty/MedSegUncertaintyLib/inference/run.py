@@ -19,6 +19,7 @@ from MedSegUncertaintyLib.inference.device import (
     return_large_blocks,
 )
 from MedSegUncertaintyLib.inference.engine import Engine
+from MedSegUncertaintyLib.inference.kept import Kept
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
@@ -44,6 +45,8 @@ def segment(
     channels: Mapping[str, Volume] | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: CancelToken | None = None,
+    preview: Callable[[StatisticsStream, Geometry], None] | None = None,
+    kept: Kept | None = None,
 ) -> InferenceResult:
     """Draw the requested samples and gather their statistics, all on the grid of ``volume``.
 
@@ -53,6 +56,8 @@ def segment(
         channels: The other channels of the package by role, each on a grid of its own (see ``volumes.alignment``).
         progress: Called at the start of each stage and after each tile and sample, in this thread.
         cancel: Checked before every layer of the network and every pass of draws.
+        preview: Called after each sample but the last with the statistics so far and their grid, in this thread.
+        kept: What an earlier run left, and where this one leaves its model and the encoding of its image.
 
     Raises:
         BadInputError: The package, the region, the channels or the device cannot be used with this volume.
@@ -68,13 +73,13 @@ def segment(
     record = check_images(package, placement, images)
     device = choose_device(request.device)
     return_large_blocks()
-    model = load_sampler(package)
+    model = load_sampler(package) if kept is None else kept.model(package)
     if model.spatial_dims == 2:
         model = walker(model, package, placement.model)
     image = torch.from_numpy(model_image(package, placement, images))
     cancel.check()
-    engine = Engine(model, device, request.allow_cpu, cancel, progress)
-    samples, stream = _gather(engine, image, placement, request)
+    engine = Engine(model, device, request.allow_cpu, cancel, progress, kept)
+    samples, stream = _gather(engine, image, placement, request, preview)
     provenance = _provenance(engine, time.monotonic() - started, placement)
     provenance |= {"channels": record, "scaled": volume.scaled}
     return InferenceResult(
@@ -83,7 +88,11 @@ def segment(
 
 
 def _gather(
-    engine: Engine, image: torch.Tensor, placement: Placement, request: InferenceRequest
+    engine: Engine,
+    image: torch.Tensor,
+    placement: Placement,
+    request: InferenceRequest,
+    preview: Callable[[StatisticsStream, Geometry], None] | None,
 ) -> tuple[SampleSet, StatisticsStream]:
     """Samples and statistics on the box of the input's grid.
 
@@ -105,6 +114,8 @@ def _gather(
             stream.update(probabilities, labels)
             samples.append(labels.cpu().numpy())
             engine.cancel.check()
+            if preview is not None and stream.count < request.samples:
+                preview(stream, geometry)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -42,6 +42,21 @@ class SampleSet:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
 
+    def packed(self) -> tuple[list[list[list[int]]], list[bytes]]:
+        """What is stored of each sample: the box of its labels as [start, stop] along K, J, I; its deflated labels."""
+        boxes = [[[part.start, part.stop] for part in box] for box, _ in self._packed]
+        return boxes, [packed for _, packed in self._packed]
+
+    @classmethod
+    def from_packed(
+        cls, shape_kji: tuple[int, int, int], boxes: list[list[list[int]]], packed: list[bytes]
+    ) -> SampleSet:
+        """Inverse of :meth:`packed`."""
+        samples = cls(shape_kji)
+        for box, content in zip(boxes, packed, strict=True):
+            samples._packed.append((tuple(slice(start, stop) for start, stop in box), content))
+        return samples
+
     def intersections(self, label: int) -> np.ndarray:
         """Voxels that every pair of samples has in common for one structure, (S, S) int64; sizes on the diagonal."""
         boxes = [box for box, _ in self._packed if all(part.stop > part.start for part in box)]

@@ -76,6 +76,16 @@ class StatisticsStream:
             self._expected_entropy.add_((entropy - self._expected_entropy).div_(self.count))
         self._voxel_counts.append(masks.flatten(1).sum(dim=1))
 
+    @property
+    def mean(self) -> np.ndarray:
+        """``Statistics.mean`` of the samples so far."""
+        return self._mean[1:].cpu().numpy().copy()
+
+    @property
+    def variance(self) -> np.ndarray:
+        """``Statistics.variance`` of the samples so far."""
+        return (self._squares / self.count).clamp_(0.0, 0.25).cpu().numpy()
+
     def result(self) -> Statistics:
         """The statistics of the samples so far; the stream can go on."""
         import torch
@@ -84,8 +94,8 @@ class StatisticsStream:
             raise ValueError("no sample was added")
         return Statistics(
             count=self.count,
-            mean=self._mean[1:].cpu().numpy().copy(),
-            variance=(self._squares / self.count).clamp_(0.0, 0.25).cpu().numpy(),
+            mean=self.mean,
+            variance=self.variance,
             agreement=(self._votes / self.count).cpu().numpy(),
             entropy=_entropy_bits(self._mean).cpu().numpy(),
             expected_entropy=self._expected_entropy.cpu().numpy().copy(),

@@ -25,6 +25,7 @@ for name in ("", "Logic", "Test"):
         ("", "MedSegUncertaintyLib"),
         ("", "MedSegUncertaintyLib.packages.store"),
         ("", "MedSegUncertaintyLib.models.registry"),
+        ("", "MedSegUncertaintyLib.workers.worker"),
         (SLICER_STUBS, "MedSegUncertainty"),
     ],
     ids=lambda value: value if "\n" not in value else "stubs",

@@ -248,7 +248,9 @@ def test_elements_are_those_of_pydicom(tmp_path):
     np.testing.assert_allclose(position, np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x08\0", b"\x08\0" * 200, gzip.compress(b"text", mtime=0), zlib.compress(b"text")])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x08\0", b"\x08\0" * 200, gzip.compress(b"text", mtime=0), zlib.compress(b"text")]
+)
 def test_other_bytes_are_no_dicom(tmp_path, data):
     (tmp_path / "file").write_bytes(data)
     assert read_elements(tmp_path / "file") is None

@@ -13,9 +13,10 @@ from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.run import segment
 from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.packages.package import ModelPackage
-from MedSegUncertaintyLib.packages.weights import save_package
+from MedSegUncertaintyLib.packages.weights import load_sampler, save_package
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
+from scipy.spatial.transform import Rotation
 
 ARGUMENTS = {
     "backbone": {"name": "DynUNet", "widths": [4, 8, 8], "norm_name": "batch"},
@@ -157,6 +158,30 @@ def test_a_2d_model_walks_through_a_volume(package_folder: Path, blob_volume: Vo
     np.testing.assert_array_equal(again.samples[1], result.samples[1])
     still = segment(blob_volume, request(package, temperature=0.0))
     assert not still.statistics.variance.any()
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
+def test_a_2d_model_sees_the_slices_of_an_oblique_anisotropic_volume_as_they_are(
+    package_folder: Path, flips: tuple[int, int, int]
+) -> None:
+    package = make_package(package_folder, {**ARGUMENTS, "spatial_dims": 2})
+    window = {"kind": "window", "low": 0, "high": 1}
+    change(package, grid={"spacing_mm": None, "orientation": "LPS"}, walk={"correlation_mm": 8.0}, intensity=window)
+    turn = Rotation.from_euler("xyz", [20, -15, 30], degrees=True).as_matrix() * flips
+    geometry = Geometry.from_parts((40, 32, 6), (0.7, 0.8, 5.0), (40.0, -25.0, 310.0), turn)
+    array = np.random.default_rng(0).random(geometry.shape_kji, np.float32)
+    result = segment(Volume(array, geometry, "Oblique"), request(package, samples=2, temperature=0.0))
+
+    model = load_sampler(package)
+    # The package wants columns to the left and rows to the back; a direction of +1 is to the right or to the front.
+    step_i, step_j = -flips[0], -flips[1]
+    with torch.inference_mode():
+        for k in range(geometry.shape_ijk[2]):
+            seen = torch.from_numpy(array[k, ::step_j, ::step_i].copy())
+            probabilities = model(seen[None, None]).mean[0].softmax(dim=0)[1:].numpy()[:, ::step_j, ::step_i]
+            np.testing.assert_allclose(result.statistics.mean[:, k], probabilities, atol=1e-5)
+    assert result.geometry.matches(geometry)
+    assert np.ptp(result.statistics.mean) > 0.01
 
 
 def test_a_network_with_other_classes_than_structures_is_refused(package_folder: Path, blob_volume: Volume) -> None:

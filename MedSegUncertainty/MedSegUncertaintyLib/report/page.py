@@ -156,7 +156,8 @@ def _pictures(result: InferenceResult, document: Document, shown: PictureSet) ->
         title, which = "Three slices", f"{why}; three slices through the middle of the segmented region"
     tilted = " They are slices of the image's own voxel grid, which is tilted against the patient's axes."
     low, high = shown.window
-    unit = " HU" if result.package.modality == "CT" else ""
+    in_hu = result.package.modality == "CT" and result.package.intensity.kind == "window"
+    unit = " HU" if in_hu else ""
     gray = f'<div class="legend"><span>gray: {low:.4g} to {high:.4g}{unit}</span></div>'
     pictures = shown.pictures
     parts = [
@@ -285,8 +286,10 @@ def _uncertain_slices(document: Document) -> str:
         for plane, slices in sorted(document["most_uncertain"]["slices"].items())
     )
     return (
-        "<h2>Slices to look at first</h2>\n<p>In the order of their share of all variance. Slice numbers count from 0 "
-        f'along a voxel axis of the image; centers are patient coordinates.</p>\n<div class="planes">{planes}</div>'
+        "<h2>Slices to look at first</h2>\n<p>Where the samples differ more than in the slices around, with the share "
+        "of all variance. Slice numbers count from 0 along a voxel axis of the image; centers are patient "
+        "coordinates.</p>"
+        f'\n<div class="planes">{planes}</div>'
     )
 
 

@@ -65,7 +65,7 @@ def make_pictures(
         ijk: The voxel.
         in_scene: Gives the nodes of both if they are in the scene anyway; otherwise they are added for a while.
     """
-    window = gray_window(volume.array[shown_box(result).slices_kji], result.package.modality)
+    window = gray_window(volume.array[shown_box(result).slices_kji], result.package.intensity)
     pictures = drawn_pictures(volume, result, ijk, window)
     failed = ""
     try:

@@ -9,8 +9,6 @@ import numpy as np
 
 from MedSegUncertaintyLib.errors import BadInputError
 
-SOFT_TISSUE_HU = (-160.0, 240.0)
-
 _KINDS = {"window": True, "percentiles": True, "range": False, "zscore": False, "zscore_brats": False}
 """Every kind of rule, and whether it takes the numbers low and high."""
 
@@ -127,15 +125,15 @@ def zscore_brats(channel: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
     return (values - typical.mean()) / typical.std()
 
 
-def gray_window(voxels: np.ndarray, modality: str | None = None) -> tuple[float, float]:
-    """Values that a picture shows as black and white.
+def gray_window(voxels: np.ndarray, rule: IntensityRule | None = None) -> tuple[float, float]:
+    """Values that a picture shows as black and white: those of the model's window, otherwise all but the rarest.
 
     Args:
         voxels: Those that the picture shows, any shape.
-        modality: "CT" for the soft-tissue window, -160 to 240 HU; otherwise it is all but the rarest values.
+        rule: How the model maps the intensities.
     """
-    if modality == "CT":
-        return SOFT_TISSUE_HU
+    if rule is not None and rule.kind == "window":
+        return rule.bounds
     low, high = np.percentile(voxels, (0.5, 99.5))
     return float(low), float(max(high, low + 1e-6))
 

@@ -23,6 +23,7 @@ from MedSegUncertaintyLib.scene.rendering import isRenderingAvailable, whyNoSlic
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Volume
+from MedSegUncertaintyLib.volumes.intensity import IntensityRule
 
 EVIL = '<script>alert("x")</script><img src="http://example.com/a.png"> & \'quoted\''
 
@@ -227,12 +228,13 @@ def test_cancel_and_memory_errors_leave_the_report(monkeypatch, blob_volume, blo
         make_pictures(blob_volume, blob_result, (12, 18, 10))
 
 
-def test_the_window_is_that_of_the_modality(monkeypatch, blob_volume, blob_result, document):
+def test_the_window_is_that_of_the_model(monkeypatch, blob_volume, blob_result, document):
     monkeypatch.setitem(sys.modules, "slicer", None)
     array = blob_volume.array
     low, high = make_pictures(blob_volume, blob_result, (12, 18, 10)).window
     assert array.min() < low < 100 < high < array.max()
     object.__setattr__(blob_result.package, "modality", "CT")
+    object.__setattr__(blob_result.package, "intensity", IntensityRule("window", -160, 240))
     shown = make_pictures(blob_volume, blob_result, (12, 18, 10))
     assert shown.window == (-160.0, 240.0)
     assert "gray: -160 to 240 HU" in build_page(blob_result, document, shown)

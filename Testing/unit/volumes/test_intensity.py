@@ -137,11 +137,11 @@ def test_rules_that_make_no_sense(data, words):
         IntensityRule.from_json(data)
 
 
-def test_gray_values_follow_the_modality_and_not_the_values():
+def test_gray_values_are_those_of_the_models_window_and_else_of_the_voxels():
     phase = np.linspace(-4096, 4096, 1001)
-    assert gray_window(phase, "CT") == (-160.0, 240.0)
-    assert gray_window(phase, "MR") == gray_window(phase) == pytest.approx((-4055.04, 4055.04))
-    low, high = gray_window(np.full(9, 7, np.int16), "MR")
+    assert gray_window(phase, IntensityRule("window", -1000, 400)) == (-1000.0, 400.0)
+    assert gray_window(phase, IntensityRule("zscore")) == gray_window(phase) == pytest.approx((-4055.04, 4055.04))
+    low, high = gray_window(np.full(9, 7, np.int16))
     assert low == 7 < high
 
 

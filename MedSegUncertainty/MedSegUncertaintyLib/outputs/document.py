@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from MedSegUncertaintyLib import __version__
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.uncertainty.summary import uncertain_slices
+from MedSegUncertaintyLib.uncertainty.slices import rank_slices
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 FORMAT = "medseg-uncertainty-result"
@@ -103,7 +103,7 @@ def is_oblique(geometry: Geometry) -> bool:
 
 
 def most_uncertain(result: InferenceResult) -> dict[str, Any]:
-    """Where the samples differ most: one place, and the slices of each plane with the largest summed variance."""
+    """Where the samples differ most: one place, and slices of each plane that differ more than those around them."""
     start = np.array(result.box.start_ijk)
     variance = result.statistics.variance.sum(axis=0)
     place = start + _place_ijk(variance, result.geometry.spacing)
@@ -128,31 +128,17 @@ def _place_ijk(variance: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 def _slices(result: InferenceResult, variance: np.ndarray, axis: int) -> list[dict[str, Any]]:
     """The most uncertain slices along IJK axis ``axis`` with the center of their variance, a point to jump to."""
     found = []
-    for index in uncertain_slices(result.statistics, 2 - axis)[:SLICES_PER_PLANE]:
-        inside = [slice(None)] * 3
-        inside[2 - axis] = slice(int(index), int(index) + 1)
-        part = variance[tuple(inside)].astype(np.float64)
-        total = part.sum()
-        if not total:
-            break
-        center = np.array([(part * np.arange(part.shape[n]).reshape(_along(n))).sum() / total for n in (2, 1, 0)])
-        center[axis] = index
-        ijk = center + np.array(result.box.start_ijk)
+    for place in rank_slices(variance, 2 - axis, float(result.geometry.spacing[axis]))[:SLICES_PER_PLANE]:
+        ijk = np.array(place.center_ijk) + np.array(result.box.start_ijk)
         found.append(
             {
                 "axis": "IJK"[axis],
                 "index": int(ijk[axis]),
-                "share_of_variance": float(total / variance.sum(dtype=np.float64)),
+                "share_of_variance": place.share,
                 "center_ras": result.geometry.to_ras(ijk).tolist(),
             }
         )
     return found
-
-
-def _along(axis: int) -> tuple[int, int, int]:
-    """Shape that lays a vector along an array axis."""
-    k, j, i = (-1 if n == axis else 1 for n in range(3))
-    return (k, j, i)
 
 
 def _image(result: InferenceResult) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from MedSegUncertaintyLib.errors import BadInputError
 ROLE = "MedSegUncertainty.Role"
 """Attribute that says what a node or a folder is in its result; it survives saving and loading."""
 
-RESULT = "result"
-"""Role of the folder itself."""
+RESULT, SCALES = "result", "scales"
+"""Roles of the folder itself, and of the folder in it that holds color tables and legends."""
 
 
 class NodeFolder:
@@ -23,17 +23,33 @@ class NodeFolder:
     another one therefore has an item of its own, color tables and legends included.
     """
 
-    def __init__(self, volumeNode: Any, name: str) -> None:
-        self.scene = volumeNode.GetScene()
-        self._transformId = volumeNode.GetTransformNodeID()
-        hierarchy = hierarchyOf(self.scene)
+    def __init__(self, scene: Any, item: int, scales: int, transformId: str | None) -> None:
+        self.scene, self.item = scene, item
+        self._scales, self._transformId = scales, transformId
+
+    @classmethod
+    def beside(cls, volumeNode: Any, name: str) -> NodeFolder:
+        """A new folder beside a volume."""
+        scene = volumeNode.GetScene()
+        hierarchy = hierarchyOf(scene)
         sibling = hierarchy.GetItemByDataNode(volumeNode)
         parent = hierarchy.GetItemParent(sibling) if sibling else hierarchy.GetSceneItemID()
-        self.item = hierarchy.CreateFolderItem(parent, hierarchy.GenerateUniqueItemName(name))
-        hierarchy.SetItemAttribute(self.item, ROLE, RESULT)
+        item = hierarchy.CreateFolderItem(parent, hierarchy.GenerateUniqueItemName(name))
+        hierarchy.SetItemAttribute(item, ROLE, RESULT)
         # First of all items: a legend has to go before its volume, or the volume's display node stays behind.
-        self._scales = hierarchy.CreateFolderItem(self.item, "Color scales")
-        hierarchy.SetItemExpanded(self._scales, False)
+        scales = hierarchy.CreateFolderItem(item, "Color scales")
+        hierarchy.SetItemAttribute(scales, ROLE, SCALES)
+        hierarchy.SetItemExpanded(scales, False)
+        return cls(scene, item, scales, volumeNode.GetTransformNodeID())
+
+    @classmethod
+    def existing(cls, scene: Any, item: int) -> NodeFolder:
+        """The folder of a result that is in the scene; new nodes follow the transform that its samples are under."""
+        hierarchy, children = hierarchyOf(scene), vtk.vtkIdList()
+        hierarchy.GetItemChildren(item, children, False)
+        items = [children.GetId(n) for n in range(children.GetNumberOfIds())]
+        scales = next((child for child in items if hierarchy.GetItemAttribute(child, ROLE) == SCALES), item)
+        return cls(scene, item, scales, nodesInFolder(scene, item)["samples"].GetTransformNodeID())
 
     def add(self, className: str, name: str, role: str) -> Any:
         """A new node of the result."""
@@ -65,6 +81,11 @@ class NodeFolder:
 def hierarchyOf(scene: Any) -> Any:
     """The subject hierarchy of a scene."""
     return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
+def nodesOfClass(scene: Any, className: str) -> list[Any]:
+    """All nodes of a class, and of those derived from it."""
+    return [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]
 
 
 def folderOf(node: Any) -> int | None:

@@ -11,11 +11,13 @@ import numpy as np
 import slicer
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.outputs.appearance import TRANSPARENT_BELOW, VARIANCE_MAXIMUM
 from MedSegUncertaintyLib.scene.colors import addColorTable
-from MedSegUncertaintyLib.scene.folder import NodeFolder
+from MedSegUncertaintyLib.scene.folder import NodeFolder, nodesInFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry, setGrid
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics
+from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,21 @@ class MapKind:
 
     Attributes:
         title: Shown to the user.
+        meaning: One sentence on how to read it.
         unit: Unit of the values, empty for plain numbers.
         palette: Name of its colors in ``appearance.PALETTES``.
         values: The map from the statistics: (N, K, J, I) with one map per structure, or (K, J, I).
         maximum: Upper end of the scale from the number of classes (background included); the lower end is 0.
+        perStructure: Whether every structure has a map of its own.
     """
 
     title: str
+    meaning: str
     unit: str
     palette: str
     values: Callable[[Statistics], np.ndarray]
     maximum: Callable[[int], float]
+    perStructure: bool = True
 
     def scaleText(self, classes: int) -> str:
         """The scale in words, for example "Variance, 0-0.25"."""
@@ -42,37 +48,93 @@ class MapKind:
 
 
 MAP_KINDS: dict[str, MapKind] = {
-    "mean": MapKind("Mean probability", "", "viridis", lambda s: s.mean, lambda classes: 1.0),
-    "variance": MapKind("Variance", "", "inferno", lambda s: s.variance, lambda classes: VARIANCE_MAXIMUM),
-    "standard_deviation": MapKind(
-        "Standard deviation", "", "inferno", lambda s: np.sqrt(s.variance), lambda classes: 0.5
+    "variance": MapKind(
+        "Variance",
+        "How much the probability changes from sample to sample: 0.25 where half are sure of yes and half of no.",
+        "",
+        "inferno",
+        lambda s: s.variance,
+        lambda classes: VARIANCE_MAXIMUM,
     ),
-    "agreement": MapKind("Agreement of the samples", "", "viridis", lambda s: s.agreement, lambda classes: 1.0),
-    "entropy": MapKind("Entropy", "bit", "inferno", lambda s: s.entropy, math.log2),
-    "mutual_information": MapKind("Mutual information", "bit", "inferno", lambda s: s.mutual_information, math.log2),
+    "standard_deviation": MapKind(
+        "Standard deviation",
+        "The root of the variance, on the scale of the probability.",
+        "",
+        "inferno",
+        lambda s: np.sqrt(s.variance),
+        lambda classes: 0.5,
+    ),
+    "entropy": MapKind(
+        "Entropy",
+        "How undecided the mean of the samples is; always raised along borders, away from them it deserves a look.",
+        "bit",
+        "inferno",
+        lambda s: s.entropy,
+        math.log2,
+        perStructure=False,
+    ),
+    "mutual_information": MapKind(
+        "Mutual information",
+        "How much the samples contradict each other, beyond what each of them leaves open itself; all of them come "
+        "from one model, so it does not show what that model has never seen.",
+        "bit",
+        "inferno",
+        lambda s: s.mutual_information,
+        math.log2,
+        perStructure=False,
+    ),
+    "mean": MapKind(
+        "Mean probability",
+        "Probability of the structure, averaged over the samples.",
+        "",
+        "viridis",
+        lambda s: s.mean,
+        lambda classes: 1.0,
+    ),
+    "agreement": MapKind(
+        "Agreement of the samples",
+        "Share of the samples whose segmentation holds the voxel.",
+        "",
+        "viridis",
+        lambda s: s.agreement,
+        lambda classes: 1.0,
+    ),
 }
 
+LEGEND_SIZE, LEGEND_POSITION = (0.08, 0.4), (0.97, 0.5)
+"""Shares of the view: width and height, of which the width decides how large the text is; place along both."""
+
 DEFAULT_MAPS = ("mean", "variance", "entropy", "mutual_information")
-"""Standard deviation is left out: it is the root of the variance and would double the memory of the maps."""
+"""The others follow from these and from the samples; they are made when they are first shown."""
 
 
 def addMaps(folder: NodeFolder, result: InferenceResult, volumeNode: Any, kinds: Iterable[str]) -> None:
     """Add the maps of some kinds, each kind with its color table; legends are there but hidden."""
     for key in kinds:
-        kind, classes = MAP_KINDS[key], len(result.structures) + 1
-        maximum = kind.maximum(classes)
-        colors = addColorTable(folder, kind.scaleText(classes), kind.palette, maximum, f"colors.{key}")
-        values = kind.values(result.statistics)
-        named = zip(result.structures, values, strict=True) if values.ndim == 4 else [(None, values)]
+        values = MAP_KINDS[key].values(result.statistics)
+        named = zip(result.structures, values, strict=True) if MAP_KINDS[key].perStructure else [(None, values)]
         for structure, array in named:
-            name = kind.title if structure is None else f"{kind.title}: {structure.name}"
-            role = f"map.{mapKey(key, structure)}"
-            node = addFloatVolume(folder, name, role, array, localGeometry(volumeNode).cropped(result.box))
-            showOnScale(node, colors, maximum)
-            folder.adoptScale(addLegend(node, kind.scaleText(classes)), role.replace("map", "legend", 1))
+            geometry = localGeometry(volumeNode).cropped(result.box)
+            addMap(folder, key, structure, array, geometry, len(result.structures) + 1)
 
 
-def mapKey(kind: str, structure: Any = None) -> str:
+def addMap(
+    folder: NodeFolder, key: str, structure: Structure | None, array: np.ndarray, grid: Geometry, classes: int
+) -> Any:
+    """Add one map on a grid in the node's own coordinates, with a hidden legend and the colors of its kind."""
+    kind = MAP_KINDS[key]
+    maximum, role = kind.maximum(classes), f"map.{mapKey(key, structure)}"
+    colors = nodesInFolder(folder.scene, folder.item).get(f"colors.{key}") or addColorTable(
+        folder, kind.scaleText(classes), kind.palette, maximum, f"colors.{key}"
+    )
+    name = kind.title if structure is None else f"{kind.title}: {structure.name}"
+    node = addFloatVolume(folder, name, role, array, grid)
+    showOnScale(node, colors, maximum)
+    folder.adoptScale(addLegend(node, kind.scaleText(classes)), role.replace("map", "legend", 1))
+    return node
+
+
+def mapKey(kind: str, structure: Structure | None = None) -> str:
     """Key of a map in ``ResultNodes.maps``: "entropy", or "variance.left_blob" for one structure."""
     return kind if structure is None else f"{kind}.{structure.slug}"
 
@@ -97,10 +159,12 @@ def showOnScale(volumeNode: Any, colorNode: Any, maximum: float) -> None:
     displayNode.SetApplyThreshold(True)
 
 
-def addLegend(volumeNode: Any, title: str) -> Any:
-    """A hidden color legend for a map."""
+def addLegend(volumeNode: Any, scale: str) -> Any:
+    """A hidden color legend for a map; small, as it lies over anatomy. ``scale`` is what ``MapKind.scaleText`` says."""
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volumeNode)
-    legend.SetTitleText(title)
+    legend.SetTitleText(scale.replace(", ", "\n", 1))
+    legend.SetSize(*LEGEND_SIZE)
+    legend.SetPosition(*LEGEND_POSITION)
     legend.SetLabelFormat("%.2f")
     legend.SetNumberOfLabels(6)
     legend.SetVisibility(False)

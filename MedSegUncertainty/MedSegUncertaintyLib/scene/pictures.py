@@ -13,12 +13,10 @@ import vtk
 from MedSegUncertaintyLib.scene.annotations import annotateSlice
 from MedSegUncertaintyLib.scene.grids import setGrid, worldGeometry
 from MedSegUncertaintyLib.scene.maps import MAP_KINDS, addLegend, showOnScale
-from MedSegUncertaintyLib.scene.nodes import ResultNodes
+from MedSegUncertaintyLib.scene.places import PLANES
 from MedSegUncertaintyLib.scene.rendering import SliceView, ThreeDView
+from MedSegUncertaintyLib.scene.results import ResultNodes
 from MedSegUncertaintyLib.volumes.intensity import gray_window
-
-PLANES = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
-"""Slice planes and the axis of RAS that they are perpendicular to."""
 
 HEAT = "variance"
 HEAT_OPACITY = 0.8

@@ -188,7 +188,12 @@ class SliceView(OffscreenView):
         self._actor.GetProperty().SetDisplayLocationToBackground()
         self.renderer.AddViewProp(self._actor)  # before any manager draws, or segments would lie under the image
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
-        self.show(self.logic.AddSliceNode(name), factory, SLICE_MANAGERS)
+        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
+        if node is None:
+            node = self.logic.AddSliceNode(name)
+        else:  # of a layout
+            self.logic.SetSliceNode(node)
+        self.show(node, factory, SLICE_MANAGERS)
         self.node.SetOrientation(orientation)
         self.logic.ResizeSliceNode(*size)
         self.layers = self.logic.GetSliceCompositeNode()

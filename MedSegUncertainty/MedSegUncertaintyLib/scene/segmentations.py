@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 from vtk.util import numpy_support
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
@@ -26,6 +27,8 @@ from MedSegUncertaintyLib.uncertainty.samples import bounding_slices
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 OUTER, MEDIAN, CORE = CONTOUR_LEVELS
+SAMPLE_OPACITY = 0.6
+"""Of outlines that lie over each other; what many samples share becomes opaque."""
 CONTOUR_OPACITY_3D = {OUTER: 0.2, MEDIAN: 0.4, CORE: 1.0}
 
 
@@ -66,8 +69,35 @@ def addSegment(
     segment.SetTag(segment.GetTerminologyEntryTagName(), structure.terminology_entry())
 
 
+def segmentMask(segmentationNode: Any, segmentId: str, geometry: Geometry) -> np.ndarray:
+    """The voxels (K, J, I) of a grid that a segment covers, bool.
+
+    Args:
+        segmentationNode: Its segments lie on the voxels of ``geometry``, as those of a result do.
+        segmentId: One of its segments; segments may share a layer, as they do after loading.
+        geometry: In the node's own coordinates.
+    """
+    mask = np.zeros(geometry.shape_kji, dtype=bool)
+    image = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
+    if image is None or image.IsEmpty():
+        return mask
+    toWorld = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(toWorld)
+    extent = np.reshape(image.GetExtent(), (3, 2))
+    first = slicer.util.arrayFromVTKMatrix(toWorld) @ [*extent[:, 0], 1.0]
+    start = np.rint(geometry.to_ijk(first[:3])).astype(int)
+    labels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+    # The extent of a shared layer may reach beyond the grid.
+    low, high = np.maximum(start, 0), np.minimum(start + image.GetDimensions(), geometry.shape_ijk)
+    if np.all(high > low):
+        inside = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
+        of_image = tuple(slice(a, b) for a, b in zip((low - start)[::-1], (high - start)[::-1], strict=True))
+        mask[inside] = labels[of_image] == segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    return mask
+
+
 def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Any:
-    """All samples in one segmentation: a segment per sample and structure, thin faint outlines."""
+    """All samples in one segmentation: a segment per sample and structure; hidden, as contours say it more calmly."""
     node = folder.add("vtkMRMLSegmentationNode", "Samples", "samples")
     geometry, count = localGeometry(volumeNode), len(result.samples)
     with slicer.util.NodeModify(node):
@@ -77,8 +107,9 @@ def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> 
                 name, color = sample_name(sample, structure), sample_color(sample, count, structure)
                 addSegment(node, image, sample_id(sample, structure), name, color, structure)
     _finish(node, volumeNode)
-    showOutlines(node.GetDisplayNode(), thickness=1, opacity=0.6)
+    showOutlines(node.GetDisplayNode(), thickness=1, opacity=SAMPLE_OPACITY)
     node.GetDisplayNode().SetVisibility3D(False)
+    node.GetDisplayNode().SetVisibility(False)
     return node
 
 

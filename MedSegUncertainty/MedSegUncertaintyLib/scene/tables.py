@@ -11,22 +11,30 @@ import vtk
 
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.scene.folder import NodeFolder
+from MedSegUncertaintyLib.uncertainty.statistics import empty_maps
+from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 SHARE = "Share of samples (%)"
 
 
-def addTables(folder: NodeFolder, result: InferenceResult) -> None:
-    """Tables of the volumes and of the summary, a chart of the volumes, and a text that records the run."""
+def addTables(folder: NodeFolder, result: InferenceResult, grid: Geometry) -> None:
+    """Tables of the volumes and of the summary, a chart of the volumes, and a text that records the run.
+
+    Args:
+        folder: Where they go.
+        result: What they say.
+        grid: That of the maps, in the nodes' own coordinates.
+    """
     volumes = {f"{s.name} (mL)": v for s, v in zip(result.structures, result.statistics.volumes_ml.T, strict=True)}
     numbers = np.arange(1, result.statistics.count + 1)
-    _addTable(folder, "Volumes", "volumes", {"Sample": numbers, **volumes})
-    _addTable(folder, "Summary", "summary", _summaryColumns(result))
+    addTable(folder, "Volumes", "volumes", {"Sample": numbers, **volumes})
+    addTable(folder, "Summary", "summary", _summaryColumns(result))
     # In the middle of its step, so that a single sample stands at 50 %.
     shares = {SHARE: 100.0 * (numbers - 0.5) / result.statistics.count}
     ordered = {name: np.sort(values) for name, values in volumes.items()}
-    distribution = _addTable(folder, "Volume distribution", "distribution", {**shares, **ordered})
+    distribution = addTable(folder, "Volume distribution", "distribution", {**shares, **ordered})
     _addChart(folder, distribution, result)
-    _addRecord(folder, result)
+    _addRecord(folder, result, grid)
 
 
 def _summaryColumns(result: InferenceResult) -> dict[str, Any]:
@@ -37,7 +45,7 @@ def _summaryColumns(result: InferenceResult) -> dict[str, Any]:
         "Structure": [row["name"] for row in rows],
         **{f"{text} (mL)": [row["volume_ml"][key] for row in rows] for key, text in {**spread, **quantiles}.items()},
         "Most probable (mL)": [row["prediction_ml"] for row in rows],
-        "Mean pairwise Dice": [row["mean_pairwise_dice"] for row in rows],
+        "Mean pairwise Dice": [_orNan(row["mean_pairwise_dice"]) for row in rows],
         **{
             f"Entropy {key.replace('_', ' ')} (bit)": [_orNan(row["entropy_bits"][key]) for row in rows]
             for key in ("in_boundary_band", "outside_boundary_band")
@@ -49,7 +57,7 @@ def _orNan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _addTable(folder: NodeFolder, name: str, role: str, columns: dict[str, Any]) -> Any:
+def addTable(folder: NodeFolder, name: str, role: str, columns: dict[str, Any]) -> Any:
     """A table node; texts, whole numbers and other numbers become columns of that type."""
     node = folder.add("vtkMRMLTableNode", name, role)
     with slicer.util.NodeModify(node):
@@ -88,13 +96,16 @@ def _addChart(folder: NodeFolder, tableNode: Any, result: InferenceResult) -> No
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
 
 
-def _addRecord(folder: NodeFolder, result: InferenceResult) -> None:
+def _addRecord(folder: NodeFolder, result: InferenceResult, grid: Geometry) -> None:
     record = {
         "package": result.package.name,
         "package_version": result.package.version,
+        "structures": [structure.to_json() for structure in result.structures],
+        "empty_maps": empty_maps(result.statistics),
         "request": result.request.to_json(),
         "image": result.image_name,
         "geometry": result.geometry.to_json(),
+        "grid": grid.to_json(),
         "provenance": result.provenance,
         "summary": result.summary,
     }

@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+_SETTLED_BITS = 1e-3
+"""Entropy below which a sample leaves nothing open."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -41,6 +44,23 @@ class Statistics:
     def mutual_information(self) -> np.ndarray:
         """Entropy of the mean minus expected entropy, in bits: how much the samples differ in what they claim."""
         return np.maximum(self.entropy - self.expected_entropy, 0.0)
+
+
+def empty_maps(statistics: Statistics) -> dict[str, str]:
+    """Maps that say nothing, or nothing new, about these samples: name of the map to a sentence that says why.
+
+    Mutual information compares what the mean leaves open with what every sample leaves open. It needs samples with
+    probabilities of their own, as families with drawn logits have them (SSN); where a sample is a mask, nothing is left
+    open in it, and mutual information is the entropy again.
+    """
+    if statistics.count == 1:
+        spread = ("variance", "standard_deviation", "agreement", "mutual_information")
+        return dict.fromkeys(spread, "One sample does not differ from itself; draw more samples.")
+    if statistics.expected_entropy.max() < _SETTLED_BITS:
+        return {
+            "mutual_information": "The samples of this model are masks without probabilities: it equals the entropy."
+        }
+    return {}
 
 
 class StatisticsStream:

@@ -109,10 +109,3 @@ def band_entropy(statistics: Statistics, label: int, geometry: Geometry) -> dict
         name: float(statistics.entropy[part].mean(dtype=np.float64)) if part.any() else None
         for name, part in parts.items()
     }
-
-
-def uncertain_slices(statistics: Statistics, axis: int) -> np.ndarray:
-    """Slice indices of the box along array axis ``axis`` (0: K, 1: J, 2: I), largest summed variance first."""
-    others = tuple(other for other in range(3) if other != axis)
-    totals = statistics.variance.sum(axis=0).sum(axis=others, dtype=np.float64)
-    return np.argsort(-totals, kind="stable")

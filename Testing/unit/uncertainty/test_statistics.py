@@ -9,7 +9,7 @@ from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS, contour_ma
 from MedSegUncertaintyLib.uncertainty.representatives import PairwiseOverlap, pairwise_overlap, representatives
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics, StatisticsStream
-from MedSegUncertaintyLib.uncertainty.summary import boundary_band, region_edge, uncertain_slices, volume_spread
+from MedSegUncertaintyLib.uncertainty.summary import boundary_band, region_edge, volume_spread
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 SHAPE = (5, 6, 7)
@@ -173,14 +173,6 @@ def test_overlap_counts_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sample_set(labels).intersections(1)
     monkeypatch.setattr(samples_module, "_BLOCK_BYTES", 60)
     np.testing.assert_array_equal(sample_set(labels).intersections(1), whole)
-
-
-def test_uncertain_slices_come_in_order() -> None:
-    samples = random_samples(4)
-    samples[:, :, 2] = samples[:1, :, 2]
-    order = uncertain_slices(gather(samples), axis=0)
-    assert order[-1] == 2
-    assert sorted(order) == list(range(SHAPE[0]))
 
 
 def test_summary_of_growing_spheres(blob_result: InferenceResult) -> None:

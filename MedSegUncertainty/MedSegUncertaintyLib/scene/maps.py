@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,14 +108,18 @@ DEFAULT_MAPS = ("mean", "variance", "entropy", "mutual_information")
 """The others follow from these and from the samples; they are made when they are first shown."""
 
 
-def addMaps(folder: NodeFolder, result: InferenceResult, volumeNode: Any, kinds: Iterable[str]) -> None:
-    """Add the maps of some kinds, each kind with its color table; legends are there but hidden."""
+def addMaps(folder: NodeFolder, result: InferenceResult, volumeNode: Any, kinds: Iterable[str]) -> Iterator[None]:
+    """Add the maps of some kinds, each kind with its color table; legends are there but hidden.
+
+    Yields after each map.
+    """
     for key in kinds:
         values = MAP_KINDS[key].values(result.statistics)
         named = zip(result.structures, values, strict=True) if MAP_KINDS[key].perStructure else [(None, values)]
         for structure, array in named:
             geometry = localGeometry(volumeNode).cropped(result.box)
             addMap(folder, key, structure, array, geometry, len(result.structures) + 1)
+            yield
 
 
 def addMap(
@@ -128,8 +132,12 @@ def addMap(
         folder, kind.scaleText(classes), kind.palette, maximum, f"colors.{key}"
     )
     name = kind.title if structure is None else f"{kind.title}: {structure.name}"
-    node = addFloatVolume(folder, name, role, array, grid)
+    node = folder.add("vtkMRMLScalarVolumeNode", name, role)
+    # Before there are voxels: a new display node looks for a window of its own among them, which takes long.
+    node.CreateDefaultDisplayNodes()
     showOnScale(node, colors, maximum)
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array, dtype=np.float32))
+    setGrid(node, grid)
     folder.adoptScale(addLegend(node, kind.scaleText(classes)), role.replace("map", "legend", 1))
     return node
 
@@ -137,15 +145,6 @@ def addMap(
 def mapKey(kind: str, structure: Structure | None = None) -> str:
     """Key of a map in ``ResultNodes.maps``: "entropy", or "variance.left_blob" for one structure."""
     return kind if structure is None else f"{kind}.{structure.slug}"
-
-
-def addFloatVolume(folder: NodeFolder, name: str, role: str, array: np.ndarray, geometry: Any) -> Any:
-    """A float32 volume node on a grid that is given in the node's own coordinates."""
-    node = folder.add("vtkMRMLScalarVolumeNode", name, role)
-    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array, dtype=np.float32))
-    setGrid(node, geometry)
-    node.CreateDefaultDisplayNodes()
-    return node
 
 
 def showOnScale(volumeNode: Any, colorNode: Any, maximum: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from MedSegUncertaintyLib.errors import BadInputError
@@ -17,7 +17,7 @@ from MedSegUncertaintyLib.scene.sequences import addSampleSlider
 from MedSegUncertaintyLib.scene.tables import addTables
 from MedSegUncertaintyLib.scene.viewer import leaveViews
 
-__all__ = ["ResultNodes", "addResult", "findResults", "removeResult"]
+__all__ = ["ResultNodes", "addResult", "addResultInSteps", "findResults", "removeResult"]
 
 
 def addResult(result: InferenceResult, volumeNode: Any, maps: Sequence[str] = DEFAULT_MAPS) -> ResultNodes:
@@ -35,6 +35,21 @@ def addResult(result: InferenceResult, volumeNode: Any, maps: Sequence[str] = DE
         BadInputError: The result does not belong to this volume, or the volume's transform cannot be followed. The
             scene is as before.
     """
+    steps = addResultInSteps(result, volumeNode, maps)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def addResultInSteps(
+    result: InferenceResult, volumeNode: Any, maps: Sequence[str] = DEFAULT_MAPS
+) -> Generator[None, None, ResultNodes]:
+    """Like :func:`addResult`, in steps of some 10 ms between which a window can handle its events.
+
+    Closing the generator on the way leaves the scene as before, and so does any error.
+    """
     if not result.geometry.matches(worldGeometry(volumeNode)):
         raise BadInputError(
             f"The result was made on another voxel grid than that of the volume {volumeNode.GetName()}; "
@@ -42,14 +57,15 @@ def addResult(result: InferenceResult, volumeNode: Any, maps: Sequence[str] = DE
         )
     folder = NodeFolder.beside(volumeNode, f"{volumeNode.GetName()} - {result.package.title}")
     try:
-        addContours(folder, result, volumeNode)
-        addSamples(folder, result, volumeNode)
-        addSampleSlider(folder, result, volumeNode)
-        addMaps(folder, result, volumeNode, maps)
+        yield from addContours(folder, result, volumeNode)
+        yield from addSamples(folder, result, volumeNode)
+        yield from addSampleSlider(folder, result, volumeNode)
+        yield from addMaps(folder, result, volumeNode, maps)
         addTables(folder, result, localGeometry(volumeNode).cropped(result.box))
-        addSliceTable(folder, result, volumeNode)
+        yield
+        yield from addSliceTable(folder, result, volumeNode)
         folder.add("vtkMRMLScriptedModuleNode", "Views", "viewer")
-    except Exception:
+    except BaseException:  # closing a generator raises GeneratorExit in it
         removeFolder(folder.scene, folder.item)
         raise
     return ResultNodes.fromFolder(folder.scene, folder.item)

@@ -47,9 +47,15 @@ class Place:
     position: tuple[float, float, float]
 
 
-def addSliceTable(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> None:
-    """Rank the slices of every structure, and of all together, along the three axes of the grid."""
-    places = list(_places(result, localGeometry(volumeNode).cropped(result.box)))
+def addSliceTable(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Iterator[None]:
+    """Rank the slices of every structure, and of all together, along the three axes of the grid.
+
+    Yields after each ranking.
+    """
+    places: list[Place] = []
+    for ranked in _places(result, localGeometry(volumeNode).cropped(result.box)):
+        places += ranked
+        yield
     columns: dict[str, Any] = {
         "Structure": np.array([place.structure for place in places], dtype=str),
         "Plane": np.array([place.plane for place in places], dtype=str),
@@ -61,17 +67,18 @@ def addSliceTable(folder: NodeFolder, result: InferenceResult, volumeNode: Any) 
     addTable(folder, "Uncertain slices", "slices", {**columns, **dict(zip(POSITION, positions.T, strict=True))})
 
 
-def _places(result: InferenceResult, local: Any) -> Iterator[Place]:
+def _places(result: InferenceResult, local: Any) -> Iterator[list[Place]]:
     statistics, planes = result.statistics, plane_names(result.geometry)
     variances = [(ALL, statistics.variance.sum(axis=0))]
     variances += [(s.name, values) for s, values in zip(result.structures, statistics.variance, strict=True)]
     for structure, variance in variances:
         for axis, plane in enumerate(planes):
-            ranked = rank_slices(variance, 2 - axis, float(local.spacing[axis]))
-            for rank, place in enumerate(ranked, start=1):
+            ranked = []
+            for rank, place in enumerate(rank_slices(variance, 2 - axis, float(local.spacing[axis])), start=1):
                 r, a, s = (float(number) for number in local.to_ras(np.array(place.center_ijk)))
                 index = place.index + result.box.start_ijk[axis]
-                yield Place(structure, plane.capitalize(), rank, index, place.share, (r, a, s))
+                ranked.append(Place(structure, plane.capitalize(), rank, index, place.share, (r, a, s)))
+            yield ranked
 
 
 def uncertainPlaces(nodes: ResultNodes, plane: str, structure: str = ALL) -> list[Place]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,11 @@ def segmentMask(segmentationNode: Any, segmentId: str, geometry: Geometry) -> np
     return mask
 
 
-def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Any:
-    """All samples in one segmentation: a segment per sample and structure; hidden, as contours say it more calmly."""
+def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Iterator[None]:
+    """All samples in one segmentation: a segment per sample and structure; hidden, as contours say it more calmly.
+
+    Yields after each segment.
+    """
     node = folder.add("vtkMRMLSegmentationNode", "Samples", "samples")
     geometry, count = localGeometry(volumeNode), len(result.samples)
     with slicer.util.NodeModify(node):
@@ -106,15 +110,18 @@ def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> 
                 image = maskImage(labels == structure.label, result.box.start_ijk, geometry)
                 name, color = sample_name(sample, structure), sample_color(sample, count, structure)
                 addSegment(node, image, sample_id(sample, structure), name, color, structure)
+                yield
     _finish(node, volumeNode)
     showOutlines(node.GetDisplayNode(), thickness=1, opacity=SAMPLE_OPACITY)
     node.GetDisplayNode().SetVisibility3D(False)
     node.GetDisplayNode().SetVisibility(False)
-    return node
 
 
-def addContours(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Any:
-    """Regions that at least 95, 50 and 5 % of the samples agree on: dark, plain and light outlines."""
+def addContours(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Iterator[None]:
+    """Regions that at least 95, 50 and 5 % of the samples agree on: dark, plain and light outlines.
+
+    Yields after each segment.
+    """
     node = folder.add("vtkMRMLSegmentationNode", "Contours", "contours")
     geometry = localGeometry(volumeNode)
     with slicer.util.NodeModify(node):
@@ -123,12 +130,12 @@ def addContours(folder: NodeFolder, result: InferenceResult, volumeNode: Any) ->
                 image = maskImage(result.contour(index, level), result.box.start_ijk, geometry)
                 name, color = contour_name(structure, level), contour_color(structure, level)
                 addSegment(node, image, contour_id(structure, level), name, color, structure)
+                yield
     _finish(node, volumeNode)
     showOutlines(node.GetDisplayNode(), thickness=2, opacity=1.0)
     for structure in result.structures:
         for level, opacity in CONTOUR_OPACITY_3D.items():
             node.GetDisplayNode().SetSegmentOpacity3D(contour_id(structure, level), opacity)
-    return node
 
 
 def showOutlines(displayNode: Any, thickness: int, opacity: float) -> None:

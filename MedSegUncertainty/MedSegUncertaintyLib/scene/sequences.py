@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import slicer
@@ -12,10 +13,10 @@ from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.segmentations import addSegment, maskImage, showOutlines
 
 
-def addSampleSlider(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> None:
+def addSampleSlider(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Iterator[None]:
     """A sequence of samples "1" to "S", a browser for it, and the segmentation that shows the selected one.
 
-    The selected sample is hidden at first, as the overview shows all of them.
+    The selected sample is hidden at first, as the overview shows all of them. Yields after each sample.
     """
     sequence = folder.add("vtkMRMLSequenceNode", "Sample sequence", "sequence")
     sequence.SetIndexName("sample")
@@ -23,6 +24,7 @@ def addSampleSlider(folder: NodeFolder, result: InferenceResult, volumeNode: Any
     sequence.SetIndexType(sequence.NumericIndex)
     for sample, labels in enumerate(result.samples):
         sequence.SetDataNodeAtValue(_sampleNode(labels, result, volumeNode), str(sample + 1))
+        yield
     # The browser has to be removed before its proxy, or it makes a new one: so its item comes first.
     browser = folder.add("vtkMRMLSequenceBrowserNode", "Sample browser", "browser")
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())

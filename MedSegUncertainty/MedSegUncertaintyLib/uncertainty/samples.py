@@ -75,8 +75,9 @@ class SampleSet:
 
 def bounding_slices(mask: np.ndarray) -> tuple[slice, ...]:
     """Smallest slices that hold every nonzero voxel; empty slices for an empty mask."""
-    slices = []
+    slices: list[slice] = []
     for axis in range(mask.ndim):
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         slices.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 0))
+        mask = mask[(*[slice(None)] * axis, slices[-1])]  # so that later axes look at less
     return tuple(slices)

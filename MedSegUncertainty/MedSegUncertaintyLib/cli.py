@@ -167,6 +167,9 @@ def _add_segment(commands: Any) -> None:
         help="scale of the noise: 0 none, 1 as trained (default)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--dicom", action="store_true", help="also write DICOM segmentations and maps that refer to the DICOM images"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_segment)
 
@@ -319,6 +322,7 @@ def run_segment(options: argparse.Namespace) -> Answer:
         one_color_image = package.takes_color and not files and options.series is None
         if not one_color_image:
             package.check_channels(files)
+        sources = dicom_sources(options.image, options.series) if options.dicom else []
         with staged_folder(options.output) as stage:
             progress.note("read the image")
             if one_color_image:
@@ -332,6 +336,7 @@ def run_segment(options: argparse.Namespace) -> Answer:
 
             result = segment(volume, request, channels=channels, progress=progress, cancel=cancel)
             extras, left_out = _extras(volume, result, stack)
+            extras |= _dicom_extras(result, sources)
             paths = write_files(stage, result, extras=extras, left_out=left_out, progress=progress)
     document = json.loads(paths[SUMMARY].read_text(encoding="utf-8"))
     for name, reason in document["left_out"].items():
@@ -414,6 +419,34 @@ def _extras(
     if reason is not None:
         return {"report.html": report}, {"scene.mrb": reason}
     return {"report.html": report, "scene.mrb": scene}, {}
+
+
+def dicom_sources(image: Path, series: str | None) -> list[Path]:
+    """The DICOM files of an image, to which DICOM outputs refer.
+
+    Raises:
+        MedSegError: The image is not DICOM, or highdicom is not installed.
+    """
+    from MedSegUncertaintyLib.outputs.dicom_objects import check_highdicom
+    from MedSegUncertaintyLib.volumes.dicom import source_files
+
+    check_highdicom()
+    if not image.exists():
+        raise BadInputError(f"'{image}' does not exist; check the path.")
+    return source_files(image, series)
+
+
+def _dicom_extras(result: InferenceResult, sources: Sequence[Path]) -> dict[str, Extra]:
+    """DICOM outputs; none without the files of the image."""
+    if not sources:
+        return {}
+    from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, dicom_writers
+
+    def extra(write: Callable[[Path], None]) -> Extra:
+        return lambda path, _: write(path)
+
+    writers = dicom_writers(result.structures, lambda: DicomContent.of(result), sources)
+    return {name: extra(write) for name, write in writers.items()}
 
 
 def _segment_text(document: dict[str, Any], output: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from MedSegUncertaintyLib.errors import BadInputError, CanceledError
 from MedSegUncertaintyLib.inference.progress import Progress, StageClock
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.outputs.csv_files import write_structures, write_volumes
 from MedSegUncertaintyLib.outputs.document import FORMAT, build_document
 from MedSegUncertaintyLib.outputs.segmentation_file import write_contours, write_samples
 from MedSegUncertaintyLib.volumes.reading import write_volume
@@ -82,7 +83,7 @@ def write_files(
 
     Written are ``samples.seg.nrrd``, ``contours.seg.nrrd``, ``mean_<structure>.nrrd`` and
     ``variance_<structure>.nrrd`` per structure, ``entropy.nrrd`` (all maps float32 on the input's grid),
-    ``summary.json``, and the extras.
+    ``volumes.csv``, ``structures.csv``, ``summary.json``, and the extras.
 
     Args:
         stage: From :func:`staged_folder`.
@@ -203,6 +204,8 @@ def _own_files(result: InferenceResult) -> Iterator[tuple[str, Writer]]:
         yield f"mean_{structure.slug}.nrrd", _map_writer(result, statistics.mean[index])
         yield f"variance_{structure.slug}.nrrd", _map_writer(result, statistics.variance[index])
     yield "entropy.nrrd", _map_writer(result, statistics.entropy)
+    yield "volumes.csv", lambda path: write_volumes(path, result.structures, statistics.volumes_ml)
+    yield "structures.csv", lambda path: write_structures(path, result.summary)
 
 
 def _map_writer(result: InferenceResult, array: Any) -> Writer:

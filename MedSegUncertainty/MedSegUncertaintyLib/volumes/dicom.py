@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.volumes.dicom_elements import Elements
+from MedSegUncertaintyLib.volumes.dicom_elements import Elements, read_elements
 from MedSegUncertaintyLib.volumes.dicom_series import choose_series, not_an_image
 from MedSegUncertaintyLib.volumes.geometry import LPS_TO_RAS, Geometry, Volume
 from MedSegUncertaintyLib.volumes.itk import reason
@@ -53,6 +53,48 @@ class _Slice:
     pixel_id: int
     inverted_sum: float | None
     """Of a voxel as stored and as GDCM inverts it, where it does so (MONOCHROME1)."""
+
+
+@dataclass(frozen=True)
+class DicomStack:
+    """Where the slices of a DICOM image are stored.
+
+    Attributes:
+        geometry: Grid of the image as :func:`.reading.read_volume` returns it.
+        places: File, and number of the frame in it (from 0), of every slice along K.
+    """
+
+    geometry: Geometry
+    places: tuple[tuple[Path, int], ...]
+
+
+def source_files(path: Path, series: str | None = None) -> list[Path]:
+    """The DICOM files of the image that :func:`.reading.read_volume` reads.
+
+    Raises:
+        BadInputError: The path holds no DICOM image, or it is not clear which one is meant.
+    """
+    if path.is_dir():
+        return [file for file, _ in choose_series(path, series).files]
+    if not path.is_file() or read_elements(path) is None:
+        raise BadInputError(f"'{path.name}' is not DICOM; DICOM can only be written for an image that came from it.")
+    return [path]
+
+
+def read_stack(files: Sequence[Path]) -> DicomStack:
+    """Where the slices of an image lie, from the headers of its files.
+
+    Raises:
+        BadInputError: One sentence that says why they are not one image.
+    """
+    name = files[0].parent.name if len(files) > 1 else files[0].name
+    headers = [(file, read_elements(file)) for file in files]
+    for file, header in headers:
+        if header is None:
+            raise BadInputError(f"'{file.name}' is no DICOM file; give the files of the image.")
+    slices = [part for file, header in headers if header is not None for part in _slices(file, header)]
+    slices, geometry = _stack(slices, name)
+    return DicomStack(geometry, tuple((item.file, item.frame) for item in slices))
 
 
 def read_dicom_folder(folder: Path, series: str | None) -> Volume:

@@ -1,3 +1,4 @@
+import csv
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 from MedSegUncertaintyLib.errors import BadInputError, CanceledError
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.appearance import hex_color
+from MedSegUncertaintyLib.outputs.csv_files import write_structures
 from MedSegUncertaintyLib.outputs.document import build_document, edge_warning
 from MedSegUncertaintyLib.outputs.folder import UNFINISHED, check_target, staged_folder, write_outputs
 
@@ -20,6 +22,8 @@ FILES = {
     "variance_left_blob.nrrd",
     "variance_right_blob.nrrd",
     "entropy.nrrd",
+    "volumes.csv",
+    "structures.csv",
     "summary.json",
 }
 
@@ -73,6 +77,28 @@ def test_most_uncertain_slices_are_where_the_variance_is(tmp_path, blob_result: 
     i, j, k = found["place"]["ijk"]
     assert variance[k - 1 : k + 2, j - 3 : j + 4, i - 3 : i + 4].max() > 0.5 * variance.max()
     np.testing.assert_allclose(found["place"]["ras"], blob_result.geometry.to_ras(np.array([i, j, k])))
+
+
+def test_tables_hold_the_numbers_of_the_summary(tmp_path, blob_result: InferenceResult):
+    paths = write_outputs(tmp_path / "out", blob_result)
+    with paths["volumes.csv"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sample"] for row in rows] == [str(number) for number in range(1, 9)]
+    assert [float(row["right_blob_ml"]) for row in rows] == blob_result.statistics.volumes_ml[:, 1].tolist()
+    with paths["structures.csv"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row, entry in zip(rows, blob_result.summary["structures"], strict=True):
+        assert row["structure"] == entry["name"]
+        assert float(row["volume_q05_ml"]) == entry["volume_ml"]["q05"]
+        assert float(row["mean_pairwise_dice"]) == entry["mean_pairwise_dice"]
+        assert float(row["entropy_outside_boundary_band_bits"]) == entry["entropy_bits"]["outside_boundary_band"]
+
+
+def test_what_does_not_exist_is_an_empty_cell(tmp_path, blob_result: InferenceResult):
+    blob_result.summary["structures"][0]["mean_pairwise_dice"] = None
+    write_structures(tmp_path / "structures.csv", blob_result.summary)
+    with (tmp_path / "structures.csv").open(newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["mean_pairwise_dice"] == ""
 
 
 def test_equal_samples_have_no_most_uncertain_slice(tmp_path, blob_result: InferenceResult):
@@ -228,5 +254,5 @@ def test_a_failing_extra_does_not_cost_the_samples(tmp_path, blob_result: Infere
 def test_progress_counts_every_file(tmp_path, blob_result: InferenceResult):
     events = []
     write_outputs(tmp_path / "out", blob_result, progress=events.append)
-    assert [event.done for event in events] == list(range(8))
-    assert {event.total for event in events} == {7}
+    assert [event.done for event in events] == list(range(len(FILES)))
+    assert {event.total for event in events} == {len(FILES) - 1}

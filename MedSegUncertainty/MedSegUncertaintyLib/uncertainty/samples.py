@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-_BLOCK_BYTES = 4 * 2**20
-"""Bits of all samples that are compared at a time; small enough that memory does not follow their number."""
+_BLOCK_BYTES = 64 * 2**20
+"""Bits of all samples that are compared at a time, so that memory does not follow their number. There should be few
+blocks: each inflates all samples again."""
 
 
 class SampleSet:

@@ -25,6 +25,7 @@ from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.inference.walking import SliceWalker
+from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
@@ -68,6 +69,8 @@ def segment(
     started = time.monotonic()
     cancel = cancel or CancelToken()
     package = find_package(request.package)
+    if package.family in BY_EXAMPLE:
+        raise BadInputError(f"The model {package.name} segments by example; outline some slices and use propagate.")
     images = in_order(package, volume, channels or {})
     placement = plan(volume, package, request)
     record = check_images(package, placement, images)

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, str] = {
     "ssn": "MedSegUncertaintyLib.models.ssn",
+    "universeg": "MedSegUncertaintyLib.models.universeg",
 }
 """Family name to its module, which has ``build(arguments)`` and ``build_objective(settings)``."""
+
+BY_EXAMPLE = frozenset({"universeg"})
+"""Families that segment by the example of labeled images: run by ``propagation``, not by ``inference``."""
 
 
 def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:

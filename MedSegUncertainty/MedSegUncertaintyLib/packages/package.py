@@ -22,7 +22,7 @@ CARD = Path("docs", "README.md")
 LICENSE = Path("LICENSE")
 BLOCK = "medseg_uncertainty"
 
-MODALITIES = ("MR", "CT", "photograph")
+MODALITIES = ("MR", "CT", "photograph", "any")
 COLORS = ("red", "green", "blue")
 """Roles of the channels of a package that takes color images."""
 
@@ -125,7 +125,7 @@ class ModelPackage:
         metadata: All of ``configs/metadata.json``, MONAI's part included.
         family: Name of the model family in ``models.registry``.
         arguments: Constructor arguments of the family.
-        modality: "MR", "CT" or "photograph".
+        modality: "MR", "CT" or "photograph"; "any" for a model that segments by example.
         body_part: For example "brain".
         structures: What it segments, by ascending label.
         grid: Voxel size and orientation that the network expects.
@@ -137,6 +137,7 @@ class ModelPackage:
         training_data: What the weights were trained on.
         weights_license: License of the weights.
         walk_correlation_mm: For 2D models, how far along the slices a sample stays one hypothesis; else None.
+        square_pixels: For models that segment by example, edge of the squares on which they were trained; else None.
         limits: Sentences that say what the model was not made for.
         evaluation: Measured figures by name.
     """
@@ -156,6 +157,7 @@ class ModelPackage:
     training_data: TrainingData
     weights_license: str
     walk_correlation_mm: float | None
+    square_pixels: int | None
     limits: tuple[str, ...]
     evaluation: dict[str, Any]
 
@@ -269,6 +271,7 @@ class ModelPackage:
             training_data=_training_data(block.inside("training_data")),
             weights_license=block.get("weights_license", str),
             walk_correlation_mm=_walk_correlation(block) if block.has("walk") else None,
+            square_pixels=_square_pixels(block) if block.has("square") else None,
             limits=tuple(block.items("limits", str)),
             evaluation=block.get("evaluation", dict),
         )
@@ -414,6 +417,14 @@ def _walk_correlation(block: _Fields) -> float:
     if not 0.0 <= length < float("inf"):
         raise walk.error("correlation_mm", "must be a length in mm, 0 for independent slices")
     return length
+
+
+def _square_pixels(block: _Fields) -> int:
+    square = block.inside("square")
+    pixels = square.get("pixels", int)
+    if not 8 <= pixels <= 1024 or pixels % 8:
+        raise square.error("pixels", "must be a multiple of 8, at most 1024")
+    return pixels
 
 
 def _weights(weights: _Fields) -> WeightsFile:

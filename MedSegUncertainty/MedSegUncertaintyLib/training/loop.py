@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -15,11 +15,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.inference.device import choose_device
-from MedSegUncertaintyLib.training.patches import Cases, PatchDataset, seed_generator
+from MedSegUncertaintyLib.training.patches import seed_generator
 from MedSegUncertaintyLib.training.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ class TrainingData(Protocol):
     """The cases of a recipe, and what is measured on those held out."""
 
     @property
-    def training(self) -> Cases:
+    def training(self) -> Sized:
         """What is trained on."""
+
+    def items(self, stage: Stage, augmentation: Any, seed: int) -> Dataset[tuple[Tensor, Tensor]]:
+        """An endless, numbered sequence of changed cases for a stage; item n depends on (seed, n) alone."""
 
     def score(self, model: SamplerModule, device: torch.device, heard: Callable[[], None]) -> dict[str, float]:
         """Figures by name, measured during the training; ``heard`` is called often."""
@@ -79,7 +82,7 @@ class Trainer:
         """Train from the current step to the last; ``report`` hears the number of finished steps."""
         rule = self.recipe.optimization
         sums: dict[str, float] = {}
-        for image, target, rate in self._batches(data.training):
+        for image, target, rate in self._batches(data):
             for name, value in self._update(image, target, rate).items():
                 sums[name] = sums.get(name, 0.0) + value.item()
             report(self.step)
@@ -90,7 +93,7 @@ class Trainer:
                 self.save()
                 sums = {}
 
-    def _batches(self, training: Cases) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def _batches(self, data: TrainingData) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Images, labels and learning rate of every step that is left."""
         begin = 0
         for number, stage in enumerate(self.recipe.stages):
@@ -98,9 +101,9 @@ class Trainer:
             begin += stage.steps
             if done >= stage.steps:
                 continue
-            data = PatchDataset(training, stage, self.recipe.augmentation, self.recipe.seed + number)
+            items = data.items(stage, self.recipe.augmentation, self.recipe.seed + number)
             loader = DataLoader(
-                data, stage.batch, sampler=range(done * stage.batch, stage.steps * stage.batch),
+                items, stage.batch, sampler=range(done * stage.batch, stage.steps * stage.batch),
                 num_workers=self.workers, worker_init_fn=_leave_interrupts_to_the_parent,
                 pin_memory=self.fabric.device.type == "cuda",
             )  # fmt: skip

@@ -15,8 +15,8 @@ from MedSegUncertaintyLib.evaluation.run import evaluate, measure
 from MedSegUncertaintyLib.inference.engine import Engine
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.packages.package import ModelPackage
-from MedSegUncertaintyLib.training.patches import Case
-from MedSegUncertaintyLib.training.recipe import ReaderFiles
+from MedSegUncertaintyLib.training.patches import Case, PatchDataset
+from MedSegUncertaintyLib.training.recipe import Augmentation, ReaderFiles, Stage
 from MedSegUncertaintyLib.volumes.intensity import IntensityRule, apply
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class ReaderImages:
                 raise BadInputError(f"The patient {common[0]} is in both {both}; split the images by patient.")
         self._scored = validation.every(rule.score_every)
         self._intensity = package.intensity
+
+    def items(self, stage: Stage, augmentation: Augmentation, seed: int) -> PatchDataset:
+        """Changed patches of the cases."""
+        return PatchDataset(self.training, stage, augmentation, seed)
 
     def score(self, model: SamplerModule, device: torch.device, heard: Callable[[], None]) -> dict[str, float]:
         """Squared energy distance and matched IoU of 16 samples and Dice of the mean, over the scored images."""

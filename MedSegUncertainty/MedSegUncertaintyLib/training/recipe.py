@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,96 @@ class ReaderFiles:
     training: list[str]
     validation: str
     score_every: int
+
+
+@dataclass(frozen=True)
+class TaskVolume:
+    """A volume whose every structure, in every plane, is a task.
+
+    Attributes:
+        image: File below the data folder.
+        labels: Its label map; without one, pieces of similar intensity stand in for structures.
+        left_out: Labels that are no tasks.
+        windows: Intensities that become 0 and 1, one pair per way to look at the volume; without one, the 0.5 and 99.5
+            percentile of the positive voxels.
+        share: How often its tasks are chosen, relative to the other sources.
+        name: For figures.
+    """
+
+    image: str
+    labels: str | None = None
+    left_out: list[int] = field(default_factory=list)
+    windows: list[list[float]] = field(default_factory=list)
+    share: float = 1.0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TaskImages:
+    """2D images of one task each.
+
+    Attributes:
+        file: npz file below the data folder, as ``evaluate`` reads it, or with ``images`` instead of ``webp``; or a
+            folder of photographs, whose ``masks`` then are a folder of pictures.
+        share: How often its tasks are chosen, relative to the other sources.
+        every: Every n-th image is used.
+        masks: Folder of the outlines of photographs.
+        name: For figures.
+    """
+
+    file: str
+    share: float = 1.0
+    every: int = 1
+    masks: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TaskFiles:
+    """Tasks for a network that learns from examples.
+
+    Attributes:
+        supports: Examples per query.
+        synthetic_tasks: Number of synthetic tasks.
+        synthetic_share: Share of the steps' queries that are synthetic.
+        synthetic_images: Images of each of them.
+        volumes: Real tasks in volumes.
+        images: Real tasks in 2D images.
+        validation_volumes: Tasks that are left out of training.
+        validation_images: Likewise.
+    """
+
+    supports: int
+    synthetic_tasks: int
+    synthetic_share: float
+    synthetic_images: int
+    volumes: list[TaskVolume]
+    images: list[TaskImages]
+    validation_volumes: list[TaskVolume]
+    validation_images: list[TaskImages]
+
+
+@dataclass(frozen=True)
+class TaskAugmentation:
+    """Random changes of a task, the same for its query and all its examples, and of each of these images.
+
+    Attributes:
+        absent_share: Share of the queries in volumes that lie beyond their structure.
+        walk_share: Share of the queries in volumes with predicted neighbors among their examples.
+        invert_share: Share of the tasks with inverted intensities.
+        opposite_share: Share of the tasks whose structure is everything else.
+        edge_share: Share of the tasks whose structure is the edge of the real one.
+        elastic_share: Share of the tasks that are warped.
+        image_share: Share of the tasks whose images also differ among themselves in pose and intensities.
+    """
+
+    absent_share: float
+    walk_share: float
+    invert_share: float
+    opposite_share: float
+    edge_share: float
+    elastic_share: float
+    image_share: float
 
 
 @dataclass(frozen=True)
@@ -131,8 +221,8 @@ class Recipe:
     name: str
     seed: int
     stages: list[Stage]
-    data: PairFiles | ReaderFiles
-    augmentation: Augmentation
+    data: PairFiles | ReaderFiles | TaskFiles
+    augmentation: Augmentation | TaskAugmentation
     objective: dict[str, Any]
     optimization: Optimization
     package: dict[str, Any]
@@ -160,7 +250,7 @@ class Recipe:
             raise BadInputError(f"The recipe {path.name} is not valid TOML: {error}.") from error
         parts: Mapping[str, Callable[..., Any]] = {
             "data": _data_rule,
-            "augmentation": Augmentation,
+            "augmentation": _augmentation_rule,
             "optimization": Optimization,
         }
         try:
@@ -172,5 +262,14 @@ class Recipe:
             raise BadInputError(f"The recipe {path.name} does not fit: {reason}.") from error
 
 
-def _data_rule(**content: Any) -> PairFiles | ReaderFiles:
+def _data_rule(**content: Any) -> PairFiles | ReaderFiles | TaskFiles:
+    if "supports" in content:
+        for key, kind in (("volumes", TaskVolume), ("images", TaskImages)):
+            for name in (key, "validation_" + key):
+                content[name] = [kind(**entry) for entry in content.get(name, [])]
+        return TaskFiles(**content)
     return PairFiles(**content) if "images" in content else ReaderFiles(**content)
+
+
+def _augmentation_rule(**content: Any) -> Augmentation | TaskAugmentation:
+    return TaskAugmentation(**content) if "absent_share" in content else Augmentation(**content)

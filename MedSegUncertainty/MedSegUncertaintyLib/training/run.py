@@ -18,7 +18,8 @@ from MedSegUncertaintyLib.packages.weights import load_sampler, save_package
 from MedSegUncertaintyLib.training.curves import draw_curves
 from MedSegUncertaintyLib.training.loop import Trainer
 from MedSegUncertaintyLib.training.reader_images import ReaderImages
-from MedSegUncertaintyLib.training.recipe import ReaderFiles, Recipe
+from MedSegUncertaintyLib.training.recipe import ReaderFiles, Recipe, TaskFiles
+from MedSegUncertaintyLib.training.shot_tasks import ShotTasks
 from MedSegUncertaintyLib.training.volume_pairs import VolumePairs
 
 MOST_WORKERS = 8
@@ -63,7 +64,7 @@ def train(
 
 def open_data(
     recipe: Recipe, folder: str | Path, package: ModelPackage, progress: Callable[[Progress], None] | None
-) -> ReaderImages | VolumePairs:
+) -> ReaderImages | ShotTasks | VolumePairs:
     """The cases of a recipe.
 
     Raises:
@@ -71,6 +72,8 @@ def open_data(
     """
     if isinstance(recipe.data, ReaderFiles):
         return ReaderImages(Path(folder), recipe.data, package)
+    if isinstance(recipe.data, TaskFiles):
+        return ShotTasks(Path(folder), recipe.data, recipe.stages[0].patch[0], recipe.seed, progress)
     return VolumePairs(Path(folder), recipe.data, package, progress)
 
 
@@ -105,6 +108,7 @@ def package_metadata(recipe: Recipe, cases: int, figures: dict[str, Any]) -> dic
     """Content of ``metadata.json`` without the entry of the weights."""
     own = copy.deepcopy(recipe.package)
     own["grid"].setdefault("spacing_mm", None)  # TOML has no null
+    own["roi"].setdefault("size_mm", None)
     own.setdefault("training_data", {})["cases"] = cases
     own["evaluation"] = figures
     return {**recipe.metadata, BLOCK: own}

@@ -18,8 +18,8 @@ from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.inference.run import segment
 from MedSegUncertaintyLib.inference.tiling import pad_to_multiple
 from MedSegUncertaintyLib.packages.package import ModelPackage
-from MedSegUncertaintyLib.training.patches import Case
-from MedSegUncertaintyLib.training.recipe import PairFiles
+from MedSegUncertaintyLib.training.patches import Case, PatchDataset
+from MedSegUncertaintyLib.training.recipe import Augmentation, PairFiles, Stage
 from MedSegUncertaintyLib.volumes.geometry import RegionOfInterest, Volume
 from MedSegUncertaintyLib.volumes.intensity import apply
 from MedSegUncertaintyLib.volumes.placement import Placement
@@ -65,6 +65,10 @@ class VolumePairs:
         self.training, self._validation = (
             [clock.counted(load_case(case, package)) for case in files] for files in (training, self._validation_files)
         )
+
+    def items(self, stage: Stage, augmentation: Augmentation, seed: int) -> PatchDataset:
+        """Changed patches of the cases."""
+        return PatchDataset(self.training, stage, augmentation, seed)
 
     def score(self, model: SamplerModule, device: torch.device, heard: Callable[[], None]) -> dict[str, float]:
         """Mean Dice of each structure over whole validation cases, from the mean logits."""

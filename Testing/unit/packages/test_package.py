@@ -128,7 +128,7 @@ def test_model_without_a_spacing_of_its_own(metadata):
         ("family", None, "medseg_uncertainty.family is missing."),
         ("family", 3, "medseg_uncertainty.family must be a text."),
         ("arguments", [], "medseg_uncertainty.arguments must be an object."),
-        ("modality", "US", "medseg_uncertainty.modality must be one of MR, CT, photograph."),
+        ("modality", "US", "medseg_uncertainty.modality must be one of MR, CT, photograph, any."),
         ("structures", [], "medseg_uncertainty.structures must have the labels 1, 2, 3 and so on, in this order."),
         ("structures", [{"name": "A"}], "medseg_uncertainty.structures[0].color is missing."),
         ("grid.spacing_mm", None, "medseg_uncertainty.grid.spacing_mm is missing."),

@@ -95,6 +95,31 @@ class SupportSet:
             return torch.cat([self._network(one, self._supports) for one in target.split(1)]).to(target.dtype)
 
 
+class Prepared:
+    """A network whose weights are laid out once, for many targets that each have supports of their own.
+
+    Args:
+        model: The network. The weights are copied, so training the model further changes nothing here.
+        preview: As for :func:`segment`.
+    """
+
+    def __init__(self, model: UniverSeg, *, preview: bool = False) -> None:
+        self._model = model
+        with torch.no_grad():
+            self._network = _Network(model, preview)
+
+    def segment(self, target: Tensor, support_images: Tensor, support_labels: Tensor) -> Tensor:
+        """Logits (H, W) of one target (H, W) by the example of supports (N, H, W) and their labels (N, H, W).
+
+        Raises:
+            ValueError: The model does not take these shapes.
+        """
+        query, labeled = target[None, None], torch.stack([support_images, support_labels], dim=1)
+        self._model.check(query, labeled[None, :, :1], labeled[None, :, 1:])
+        with _without_gradients(target):
+            return self._network(query, self._network.look(labeled))[0, 0].to(target.dtype)
+
+
 @contextmanager
 def _without_gradients(tensor: Tensor) -> Iterator[None]:
     # A caller's autocast would make a preview of what was not asked to be one.

@@ -35,10 +35,15 @@ class UniverSeg(nn.Module):
 
     Attributes:
         size_multiple: Height and width must be multiples of this.
+        spatial_dims: It sees slices.
+        channels: One image.
+        classes: Background and the structure of the examples.
 
     Raises:
         ValueError: There is no encoder block, or the number of decoder blocks does not fit.
     """
+
+    spatial_dims, channels, classes = 2, 1, 2
 
     def __init__(self, encoder_blocks: Sequence[Widths], decoder_blocks: Sequence[Widths] | None = None) -> None:
         super().__init__()

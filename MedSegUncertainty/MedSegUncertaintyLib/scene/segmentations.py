@@ -132,6 +132,7 @@ def addContours(folder: NodeFolder, result: InferenceResult, volumeNode: Any) ->
                 addSegment(node, image, contour_id(structure, level), name, color, structure)
                 yield
     _finish(node, volumeNode)
+    node.GetSegmentation().SetConversionParameter("Conversion method", "1")  # surface nets: as smooth, twice as fast
     showOutlines(node.GetDisplayNode(), thickness=2, opacity=1.0)
     for structure in result.structures:
         for level, opacity in CONTOUR_OPACITY_3D.items():

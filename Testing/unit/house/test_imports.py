@@ -11,11 +11,17 @@ MODULE_FOLDER = Path(__file__).resolve().parents[3] / "MedSegUncertainty"
 # Slicer's Python layer is not needed to see what the module file imports.
 SLICER_STUBS = """
 import sys, types
-for name in ("slicer", "slicer.i18n", "slicer.ScriptedLoadableModule"):
-    sys.modules[name] = types.ModuleType(name)
+for name in ("", ".i18n", ".ScriptedLoadableModule", ".parameterNodeWrapper", ".util"):
+    sys.modules["slicer" + name] = types.ModuleType("slicer" + name)
+slicer = sys.modules["slicer"]
+slicer.vtkMRMLScalarVolumeNode = slicer.vtkMRMLMarkupsROINode = slicer.vtkMRMLSegmentationNode = object
+sys.modules["slicer.util"].VTKObservationMixin = type("VTKObservationMixin", (), {})
+sys.modules["slicer.parameterNodeWrapper"].parameterNodeWrapper = lambda cls: cls
+for name in ("Choice", "WithinRange"):
+    setattr(sys.modules["slicer.parameterNodeWrapper"], name, lambda *_: None)
 sys.modules["slicer.i18n"].tr = sys.modules["slicer.i18n"].translate = None
-for name in ("", "Logic", "Test"):
-    setattr(sys.modules["slicer.ScriptedLoadableModule"], "ScriptedLoadableModule" + name, object)
+for name in ("", "Logic", "Test", "Widget"):
+    setattr(sys.modules["slicer.ScriptedLoadableModule"], "ScriptedLoadableModule" + name, type("Base", (), {}))
 """
 
 

@@ -1,0 +1,201 @@
+"""One run at a time, from Apply to the nodes of its result; the window goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from MedSegUncertaintyLib.errors import MedSegError
+from MedSegUncertaintyLib.gui.estimate import DRAWING, StageWatch, durationText
+from MedSegUncertaintyLib.gui.steps import Steps
+from MedSegUncertaintyLib.inference.progress import Progress
+from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.packages.package import ModelPackage
+from MedSegUncertaintyLib.scene.grids import colorsFromNode, isColorNode, volumeFromNode
+from MedSegUncertaintyLib.scene.nodes import addResultInSteps
+from MedSegUncertaintyLib.scene.preview import PreviewMap
+from MedSegUncertaintyLib.scene.results import ResultNodes
+from MedSegUncertaintyLib.workers.events import Advanced, Canceled, Failed, Finished, Preview, Started
+from MedSegUncertaintyLib.workers.worker import Worker
+
+POLL_MS = 50
+
+
+class State(Enum):
+    """Where a run is."""
+
+    IDLE = auto()
+    COMPUTING = auto()
+    ADDING = auto()
+    CANCELING = auto()
+
+
+class Listener(Protocol):
+    """Who is told about runs."""
+
+    def onState(self) -> None:
+        """A run began or ended, or goes on in another way."""
+
+    def onDevice(self, description: str) -> None:
+        """The network runs on this device."""
+
+    def onProgress(self, share: float | None, text: str) -> None:
+        """The present stage is done to this share; None if that is unknown."""
+
+    def onResult(self, nodes: ResultNodes, result: InferenceResult, watch: StageWatch) -> None:
+        """The result is in the scene."""
+
+    def onFailed(self, message: str, log: str) -> None:
+        """There is no result; the scene is as before."""
+
+
+@dataclass
+class _Run:
+    """What is known of the run in progress."""
+
+    number: int
+    request: InferenceRequest
+    volumeNode: Any
+    preview: PreviewMap
+    watch: StageWatch
+
+
+class Running:
+    """Hands requests to the worker and puts results into the scene.
+
+    Args:
+        listener: Who is told.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._worker: Worker | None = None
+        self._run: _Run | None = None
+        self._steps: Steps | None = None
+        self.state = State.IDLE
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.connect("timeout()", self._poll)
+
+    def start(
+        self, request: InferenceRequest, package: ModelPackage, volumeNode: Any, channelNodes: Mapping[str, Any]
+    ) -> None:
+        """Begin.
+
+        Raises:
+            BadInputError: The volumes cannot be used.
+        """
+        if package.takes_color and isColorNode(volumeNode):
+            channels = colorsFromNode(volumeNode)
+            volume = channels.pop(package.channels[0].role)
+        else:
+            volume = volumeFromNode(volumeNode)
+            channels = {role: volumeFromNode(node) for role, node in channelNodes.items()}
+        self._worker = self._worker or Worker()
+        number = self._worker.start(request, volume, channels)
+        self._run = _Run(number, request, volumeNode, PreviewMap(volumeNode), StageWatch())
+        self._timer.start()
+        self._enter(State.COMPUTING)
+        self._listener.onProgress(None, _("Starting ..."))
+
+    def cancel(self) -> None:
+        """Stop; the scene will be as before."""
+        if self.state is State.COMPUTING:
+            self._worker.cancel()
+            self._enter(State.CANCELING)
+            self._listener.onProgress(None, _("Canceling ..."))
+        elif self.state is State.ADDING:
+            self._end()
+
+    def abandon(self) -> None:
+        """Forget the run at once, because its scene is about to go."""
+        if self.state is not State.IDLE:
+            self._worker.cancel()
+            self._end()
+
+    def close(self) -> None:
+        """End the process that computes."""
+        self.abandon()
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._listener.onState()
+
+    def _end(self) -> None:
+        """Be ready for the next run."""
+        self._timer.stop()
+        if self._steps is not None:
+            self._steps.close()
+        self._run.preview.remove()
+        self._run = self._steps = None
+        self._enter(State.IDLE)
+
+    def _poll(self) -> None:
+        for event in self._worker.poll():
+            if self._run is not None and event.run == self._run.number:
+                self._handle(event)
+
+    def _handle(self, event: Any) -> None:
+        if isinstance(event, Started):
+            self._run.watch = StageWatch()
+            self._listener.onDevice(event.device)
+        elif isinstance(event, Advanced) and self.state is State.COMPUTING:
+            self._run.watch.see(event.progress.stage)
+            share = event.progress.done / max(event.progress.total, 1)
+            self._listener.onProgress(share, progressText(event.progress))
+        elif isinstance(event, Preview) and self.state is State.COMPUTING and self._isVolumeThere():
+            self._run.preview.show(event.mean, event.geometry)
+        elif isinstance(event, Finished):
+            self._add(event.result)
+        elif isinstance(event, Failed):
+            self._fail(event.message, event.log)
+        elif isinstance(event, Canceled):
+            self._end()
+
+    def _isVolumeThere(self) -> bool:
+        return slicer.mrmlScene.IsNodePresent(self._run.volumeNode)
+
+    def _add(self, result: InferenceResult) -> None:
+        self._timer.stop()
+        if not self._isVolumeThere():
+            self._fail(_("The volume was removed while it was segmented; nothing was added to the scene."), "")
+            return
+        self._enter(State.ADDING)
+        self._listener.onProgress(None, _("Adding the result to the scene ..."))
+        steps = addResultInSteps(result, self._run.volumeNode)
+        self._steps = Steps(steps, lambda nodes: self._added(nodes, result), self._notAdded)
+
+    def _added(self, nodes: ResultNodes, result: InferenceResult) -> None:
+        watch = self._run.watch
+        self._end()
+        self._listener.onResult(nodes, result, watch)
+
+    def _notAdded(self, error: Exception) -> None:
+        self._fail(str(error), "")
+        if not isinstance(error, MedSegError):
+            raise error
+
+    def _fail(self, message: str, log: str) -> None:
+        self._end()
+        self._listener.onFailed(message, log)
+
+
+def progressText(progress: Progress) -> str:
+    """How far a stage has come, and how long it will take."""
+    if progress.stage.startswith(DRAWING):
+        text = _("Drawing samples: {done} of {total}").format(done=progress.done, total=progress.total)
+    else:
+        text = _("Encoding the image: {done} of {total} parts").format(done=progress.done, total=progress.total)
+    if progress.seconds_left is None:
+        return text
+    return _("{text}, {time} left").format(text=text, time=durationText(progress.seconds_left))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from MedSegUncertaintyLib.outputs.folder import Document, Extra
     from MedSegUncertaintyLib.packages.package import ModelPackage
     from MedSegUncertaintyLib.packages.store import ListedPackage
+    from MedSegUncertaintyLib.propagation.examples import Example
     from MedSegUncertaintyLib.volumes.geometry import RegionOfInterest, Volume
 
 PROGRAM = "medseg-uncertainty"
@@ -135,6 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_models(commands)
     _add_segment(commands)
+    _add_propagate(commands)
     _add_train(commands)
     _add_evaluate(commands)
     return parser
@@ -172,6 +174,49 @@ def _add_segment(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_segment)
+
+
+def _add_propagate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "propagate", help="find structures that are outlined in some slices in all others", allow_abbrev=False
+    )
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="NIfTI, NRRD or MetaImage file, or DICOM folder")
+    parser.add_argument(
+        "--support", action=_InOrder, dest="supports", metavar="LABELMAP", type=Path,
+        help="label map whose non-empty slices are the examples; of IMAGE, or of the --support-image before it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--support-image", action=_InOrder, dest="supports", metavar="IMG", type=Path,
+        help="another image, to which the next --support belongs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--absent", action="append", default=[], metavar="[NAME=]N,N",
+        help="slices of IMAGE, counted from 0, that do not show the structures, or that of this name; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--slices", choices=("axial", "coronal", "sagittal"), help="plane of the outlined slices (default: found out)"
+    )
+    parser.add_argument("--model", required=True, metavar="NAME", help="name of a model package, or its folder")
+    parser.add_argument("--output", required=True, metavar="DIR", type=Path, help="folder for the results")
+    parser.add_argument("--series", help="which DICOM series of the folder: its number, description or UID")
+    _add_samples_and_seed(parser)
+    parser.add_argument(
+        "--roi", type=region_of_interest, metavar="R,A,S,X,Y,Z", help="center (RAS) and size of the region, in mm"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--dicom", action="store_true", help="also write DICOM segmentations and maps that refer to the DICOM images"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_propagate)
+
+
+class _InOrder(argparse.Action):
+    """Keeps options and values in the order in which they were given."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        given = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*given, (option, values)])
 
 
 def _add_train(commands: Any) -> None:
@@ -305,7 +350,7 @@ def run_segment(options: argparse.Namespace) -> Answer:
     """Read, segment, write."""
     with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress, contextlib.ExitStack() as stack:
         from MedSegUncertaintyLib.inference.request import InferenceRequest
-        from MedSegUncertaintyLib.outputs.folder import SUMMARY, staged_folder, write_files
+        from MedSegUncertaintyLib.outputs.folder import staged_folder, write_files
         from MedSegUncertaintyLib.packages.store import find_package
 
         request = InferenceRequest(
@@ -338,15 +383,18 @@ def run_segment(options: argparse.Namespace) -> Answer:
             extras, left_out = _extras(volume, result, stack)
             extras |= _dicom_extras(result, sources)
             paths = write_files(stage, result, extras=extras, left_out=left_out, progress=progress)
+    return _written(paths, stage.target)
+
+
+def _written(paths: dict[str, Path], target: Path) -> Answer:
+    """What a command says about the files of a result."""
+    from MedSegUncertaintyLib.outputs.folder import SUMMARY
+
     document = json.loads(paths[SUMMARY].read_text(encoding="utf-8"))
     for name, reason in document["left_out"].items():
         print(f"{name} was left out. {reason}", file=sys.stderr)
-    data = {
-        "output": str(stage.target),
-        "files": {name: str(path) for name, path in paths.items()},
-        "summary": document,
-    }
-    return data, _segment_text(document, stage.target)
+    data = {"output": str(target), "files": {name: str(path) for name, path in paths.items()}, "summary": document}
+    return data, _segment_text(document, target)
 
 
 def channel_files(given: Sequence[str]) -> dict[str, Path]:
@@ -462,6 +510,103 @@ def _segment_text(document: dict[str, Any], output: Path) -> str:
         if edge := edge_warning(document, structure):
             lines.append(f"Warning: {structure['name']} {edge}.")
     return "\n".join([*lines, document["spread"], document["notice"]])
+
+
+def run_propagate(options: argparse.Namespace) -> Answer:
+    """Read image and examples, propagate, write."""
+    supports, absent = support_files(options.supports or []), absent_slices(options.absent)
+    with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress, contextlib.ExitStack() as stack:
+        from MedSegUncertaintyLib.inference.request import InferenceRequest
+        from MedSegUncertaintyLib.outputs.folder import staged_folder, write_files
+        from MedSegUncertaintyLib.packages.store import find_package
+        from MedSegUncertaintyLib.propagation.request import PropagationRequest
+        from MedSegUncertaintyLib.volumes.reading import read_volume
+
+        inference = InferenceRequest(
+            package=options.model, samples=options.samples, seed=options.seed, roi=options.roi, device=options.device
+        )
+        request = PropagationRequest(inference, options.slices, absent)
+        find_package(request.inference.package)  # a wrong name is found out before files are read
+        sources = dicom_sources(options.image, options.series) if options.dicom else []
+        with staged_folder(options.output) as stage:
+            progress.note("read the images")
+            volume = read_volume(options.image, options.series)
+            examples = [_read_example(labels, image) for labels, image in supports]
+            cancel.check()
+            progress.note("load the model")
+
+            from MedSegUncertaintyLib.propagation.run import propagate
+
+            result = propagate(volume, examples, request, progress=progress, cancel=cancel)
+            extras, left_out = _extras(volume, result, stack)
+            extras |= _dicom_extras(result, sources)
+            paths = write_files(stage, result, extras=extras, left_out=left_out, progress=progress)
+    data, text = _written(paths, stage.target)
+    return data, "\n".join([text, *_expectations(data["summary"])])
+
+
+def support_files(given: Sequence[tuple[str, Path]]) -> list[tuple[Path, Path | None]]:
+    """Label maps with their images, from the options in their order; None stands for the image itself.
+
+    Raises:
+        UsageError: There is no label map, or an image without one.
+    """
+    files: list[tuple[Path, Path | None]] = []
+    image: Path | None = None
+    for option, path in given:
+        if option == "--support":
+            files.append((path, image))
+            image = None
+        elif image is not None:
+            break
+        else:
+            image = path
+    if image is not None:
+        raise UsageError(f"--support-image {image} is not followed by --support with its label map")
+    if not files:
+        raise UsageError("give at least one --support with a label map")
+    return files
+
+
+def absent_slices(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Slices by name of the structure that they do not show, from "12,48" and "liver=12,48".
+
+    Raises:
+        UsageError: A text reads otherwise.
+    """
+    from MedSegUncertaintyLib.propagation.request import ALL
+
+    slices: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        name, _, numbers = text.rpartition("=")
+        try:
+            own = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            raise UsageError(f"--absent {text} is not understood; give slices as in 12,48 or liver=12,48") from None
+        slices[name or ALL] = (*slices.get(name or ALL, ()), *own)
+    return slices
+
+
+def _read_example(labels: Path, image: Path | None) -> Example:
+    from MedSegUncertaintyLib.propagation.examples import Example
+    from MedSegUncertaintyLib.volumes.reading import read_label_names, read_labels, read_volume
+
+    outlined = read_labels(labels)
+    return Example(outlined, None if image is None else read_volume(image), read_label_names(labels, outlined))
+
+
+def _expectations(document: dict[str, Any]) -> list[str]:
+    """What left-out examples say about each structure."""
+    lines = []
+    for name, known in document["provenance"]["propagation"]["structures"].items():
+        if known["expected_dice"] is None:
+            lines.append(f"{name}: no Dice can be expected from a single example; outline a second slice.")
+        else:
+            lines.append(
+                f"{name}: expect a Dice of about {known['expected_dice']:.2f}, that of {known['left_out']} left-out "
+                f"example{'s' * (known['left_out'] > 1)}."
+            )
+    return lines
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ with one sentence that says what is wrong and what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,28 @@ def read_labels(path: str | Path) -> Volume:
             f"'{Path(path).name}' has labels that are not whole numbers; resample labels with nearest neighbors only."
         )
     return Volume(labels, volume.geometry, volume.name)
+
+
+def read_label_names(path: str | Path, volume: Volume) -> dict[int, str]:
+    """Names of the labels in a file, by label.
+
+    Args:
+        path: The file: of a segmentation that Slicer saved (.seg.nrrd) the segments' names are taken, else the name of
+            the file, with the label if there are several.
+        volume: What :func:`read_labels` made of it.
+    """
+    names = {}
+    if Path(path).suffix == ".nrrd":
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        for key in reader.GetMetaDataKeys():
+            segment = re.fullmatch(r"(Segment\d+)_LabelValue", key)
+            if segment and reader.HasMetaDataKey(f"{segment[1]}_Name"):
+                names[int(reader.GetMetaData(key))] = reader.GetMetaData(f"{segment[1]}_Name").strip()
+    found = [int(label) for label in np.unique(volume.array) if label]
+    named = {label: volume.name if len(found) == 1 else f"{volume.name} {label}" for label in found}
+    return named | {label: name for label, name in names.items() if name and label in found}
 
 
 def write_volume(path: str | Path, array_kji: np.ndarray, geometry: Geometry) -> None:

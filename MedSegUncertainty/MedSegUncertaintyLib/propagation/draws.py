@@ -1,0 +1,73 @@
+"""One sample of one structure: a walk with examples and a change of its own, so that it is one coherent hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from MedSegUncertaintyLib.propagation.augmentation import Change
+from MedSegUncertaintyLib.propagation.calibration import Calibration
+from MedSegUncertaintyLib.propagation.supports import Pool
+from MedSegUncertaintyLib.propagation.walk import NOTHING, Fusion, Network, Scene, SupportsOf, walk
+
+
+def draw(
+    network: Network, scene: Scene, calibration: Calibration, seed: tuple[int, ...], start: int | None = None
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Segment all slices of a scene but its marks.
+
+    The first draw changes nothing, sees every example and combines network and shape as the left-out examples say is
+    best. Every other one draws examples with replacement, a change of query and examples together, and one of the
+    combinations that are nearly as good.
+
+    Args:
+        network: Logits by example.
+        scene: One structure.
+        calibration: From its examples.
+        seed: Decides all about the draw; the last number is the draw's, counted from 0.
+        start: Slices near to this one come first; the order changes no logit.
+
+    Yields:
+        Number and logits (size, size) of a slice, in no order but that of the walk.
+    """
+    rng = np.random.default_rng(seed)
+    is_first = seed[-1] == 0
+    change = Change.none() if is_first else Change.random(rng)
+    fusion: Fusion = calibration.fusions[0 if is_first else int(rng.integers(len(calibration.fusions)))]
+    changed = replace(
+        scene,
+        images=change.images(scene.images),
+        marks={number: change.masks(mask[None])[0] for number, mask in scene.marks.items()},
+        images_elsewhere=change.images(scene.images_elsewhere),
+        masks_elsewhere=change.masks(scene.masks_elsewhere),
+        _outlined={},
+    )
+    pool = Pool(changed)
+    supports = pool.supports(np.arange(len(pool)) if is_first else pool.drawn(rng))
+    if not changed.outlined:
+        number, logits = find_structure(network, changed, supports)
+        yield number, change.back(logits[None])[0]
+        changed = replace(changed, marks={**changed.marks, number: logits.sigmoid()}, _outlined={})
+    for number, logits in walk(network, changed, supports, fusion, start):
+        yield number, change.back(logits[None])[0] if bool((logits > NOTHING).any()) else logits
+
+
+def find_structure(network: Network, scene: Scene, supports: SupportsOf) -> tuple[int, torch.Tensor]:
+    """The slice that shows the structure best, of a scene without outlines of its own: where a walk can begin.
+
+    Returns:
+        Number and logits (size, size) of the slice with the largest sum of probabilities above one half.
+    """
+    best, highest = (0, torch.full_like(scene.images[0], NOTHING)), -1.0
+    for number, image in enumerate(scene.images):
+        if number in scene.marks:
+            continue
+        logits = network(image, *supports(number))
+        probability = logits.sigmoid()
+        amount = float(probability[probability > 0.5].sum())
+        if amount > highest:
+            best, highest = (number, logits), amount
+    return best

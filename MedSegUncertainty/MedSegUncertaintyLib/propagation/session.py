@@ -1,0 +1,225 @@
+"""Everything about one volume and its examples, from which any number of samples can be drawn, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.models.structures import Structure
+from MedSegUncertaintyLib.propagation.calibration import Calibration, calibrate
+from MedSegUncertaintyLib.propagation.draws import draw
+from MedSegUncertaintyLib.propagation.examples import (
+    Example,
+    check_example,
+    marks_of,
+    plane_with_fewest,
+    structures_of,
+)
+from MedSegUncertaintyLib.propagation.request import ALL, PropagationRequest
+from MedSegUncertaintyLib.propagation.scenes import Framed, Marks, frame
+from MedSegUncertaintyLib.propagation.stacks import Stack, make_stack
+from MedSegUncertaintyLib.propagation.walk import Network
+from MedSegUncertaintyLib.volumes.geometry import Volume
+
+SHARPNESS = 10.0
+"""Of the softmax over several structures' probabilities and that of none of them (the UniverSeg authors' demo)."""
+
+
+@dataclass(frozen=True)
+class FinishedSlice:
+    """A slice of a sample.
+
+    Attributes:
+        number: In the stack.
+        index: Along the voxel axis of the image that the slices are perpendicular to.
+        probabilities: (structures + 1, rows, columns) float32, background first; they sum to 1.
+    """
+
+    number: int
+    index: int
+    probabilities: np.ndarray
+
+
+class Session:
+    """A query, its examples and a network.
+
+    Args:
+        volume: The image to segment.
+        examples: Label maps, at least one.
+        request: Plane, empty slices, region, seed.
+        network: Logits by example, for squares of ``size`` pixels.
+        size: Edge of the squares that the network was trained on.
+        device: Where the network is.
+
+    Attributes:
+        structures: What is segmented.
+        stack: Slices of the query.
+        plane: In which they lie.
+
+    Raises:
+        BadInputError: An example cannot be used; one sentence says which and why.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        examples: Sequence[Example],
+        request: PropagationRequest,
+        network: Network,
+        size: int,
+        device: torch.device,
+    ) -> None:
+        for example in examples:
+            check_example(example, volume)
+        self.structures, labels = structures_of(examples)
+        self.plane = request.plane or plane_with_fewest(examples[0].labels)
+        self._network, self._seed = network, request.inference.seed
+        self._calibrations: dict[int, Calibration] = {}
+        here = [example.labels for example in examples if example.image is None]
+        outlined = np.any([own.array > 0 for own in here], axis=0) if here else None
+        roi = request.inference.roi
+        self.stack = make_stack(volume, self.plane, outlined, roi)
+        absent = _absent_by_name(request, self.structures)
+        elsewhere = [_stack_of(example, self.plane) for example in examples if example.image is not None]
+        self._marks: list[Marks] = []
+        self._framed: list[Framed] = []
+        for structure, label in zip(self.structures, labels, strict=True):
+            own = [marks_of(labels, self.stack, label, structure.name, absent[structure.name]) for labels in here]
+            marks = _together(own, structure.name) if own else Marks({}, _numbers(self.stack, absent[structure.name]))
+            others = [(stack, marks_of(given, stack, label, structure.name)) for stack, given in elsewhere]
+            others = [(stack, found) for stack, found in others if found.masks]
+            if not marks.masks and not others:
+                raise BadInputError(
+                    f"No outline of {structure.name} lies in the region that is looked at; enlarge the region."
+                )
+            self._marks.append(marks)
+            self._framed.append(frame(self.stack, marks, others, size, roi is not None, device))
+
+    def calibrate(self, heard: Callable[[], None] = lambda: None) -> list[Calibration]:
+        """Leave examples out to learn how to combine, how far to trust, and what to expect, per structure.
+
+        Draws made before are as the shape and the network count by default; this takes about as long as two samples.
+
+        Args:
+            heard: Called before each slice; may raise to cancel.
+        """
+        for number, framed in enumerate(self._framed):
+            self._calibrations.setdefault(number, calibrate(self._network, framed.scene, heard))
+        return [self._calibrations[number] for number in range(len(self._framed))]
+
+    def slices(self, sample: int, start: int | None = None) -> Iterator[FinishedSlice]:
+        """The slices of one sample, each as soon as it is finished.
+
+        Args:
+            sample: Number of the sample, counted from 0; the same number gives the same slices.
+            start: Number of the slice to begin near to; it changes the order only.
+        """
+        walks = [self._walk(number, sample, start) for number in range(len(self._framed))]
+        waiting: dict[int, dict[int, np.ndarray]] = {}
+        # Every walk comes to every slice once, each in an order of its own.
+        for step in zip(*walks, strict=True):
+            for structure, (number, probability) in enumerate(step):
+                found = waiting.setdefault(number, {})
+                found[structure] = probability
+                if len(found) == len(walks):
+                    yield self._combined(number, waiting.pop(number))
+
+    def _walk(self, structure: int, sample: int, start: int | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Probability (rows, columns) of one structure in every slice; outlined slices are what the user says."""
+        framed, marks = self._framed[structure], self._marks[structure]
+        calibration = self._calibrations.get(structure, Calibration())
+        for number, mask in marks.masks.items():
+            yield number, mask.astype(np.float32)
+        nothing = np.zeros(self.stack.images.shape[1:], np.float32)
+        for number in marks.absent:
+            yield number, nothing
+        seed = (self._seed, structure, sample)
+        for number, logits in draw(self._network, framed.scene, calibration, seed, start):
+            yield number, framed.on_slice(logits, calibration.temperature)
+
+    def _combined(self, number: int, found: dict[int, np.ndarray]) -> FinishedSlice:
+        """Probabilities over background and all structures."""
+        own = np.stack([found[structure] for structure in range(len(self.structures))])
+        if len(own) == 1:
+            probabilities = np.concatenate([1 - own, own])
+        else:
+            probabilities = competing(own)
+            for structure, marks in enumerate(self._marks):
+                if number in marks.masks:
+                    _settle(probabilities, structure + 1, marks.masks[number])
+        return FinishedSlice(number, self.stack.index_of(number), probabilities)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known about the examples, plain JSON types."""
+        return {
+            "plane": self.plane,
+            "ct_window": None if self.stack.window is None else list(self.stack.window),
+            "structures": {
+                structure.name: {
+                    "examples": sorted(self.stack.index_of(number) for number in marks.masks),
+                    "absent": sorted(self.stack.index_of(number) for number in marks.absent),
+                    "examples_elsewhere": len(framed.scene.masks_elsewhere),
+                    "pixel_mm": framed.square.pixel_mm,
+                    **self._calibrations.get(number, Calibration()).to_json(),
+                }
+                for number, (structure, marks, framed) in enumerate(
+                    zip(self.structures, self._marks, self._framed, strict=True)
+                )
+            },
+        }
+
+
+def competing(own: np.ndarray) -> np.ndarray:
+    """Probabilities (structures + 1, rows, columns) of structures that were segmented one by one (structures, ...).
+
+    What no structure wants is background: an outline says nothing about the structures that it leaves out, so there
+    are no examples of background to show to the network.
+    """
+    scores = SHARPNESS * np.concatenate([1 - own.max(axis=0, keepdims=True), own])
+    exponentials = np.exp(scores - scores.max(axis=0, keepdims=True))
+    return (exponentials / exponentials.sum(axis=0, keepdims=True)).astype(np.float32)
+
+
+def _settle(probabilities: np.ndarray, label: int, mask: np.ndarray) -> None:
+    """Make an outline certain, in place."""
+    probabilities[label] = 0
+    probabilities /= probabilities.sum(axis=0, keepdims=True)
+    probabilities[:, mask] = 0
+    probabilities[label, mask] = 1
+
+
+def _stack_of(example: Example, plane: str) -> tuple[Stack, Volume]:
+    assert example.image is not None
+    return make_stack(example.image, plane, example.labels.array > 0), example.labels
+
+
+def _absent_by_name(request: PropagationRequest, structures: Sequence[Structure]) -> dict[str, tuple[int, ...]]:
+    names = [structure.name for structure in structures]
+    unknown = [name for name in request.absent if name not in (ALL, *names)]
+    if unknown:
+        raise BadInputError(
+            f"No support outlines '{unknown[0]}', whose empty slices were given; there is {', '.join(names)}."
+        )
+    common = request.absent.get(ALL, ())
+    return {name: tuple(dict.fromkeys((*common, *request.absent.get(name, ())))) for name in names}
+
+
+def _numbers(stack: Stack, indices: Sequence[int]) -> frozenset[int]:
+    return frozenset(stack.slice_of(index) for index in indices)
+
+
+def _together(marks: Sequence[Marks], name: str) -> Marks:
+    """The marks of several label maps of one image."""
+    masks: dict[int, np.ndarray] = {}
+    for own in marks:
+        if twice := sorted(masks.keys() & own.masks.keys()):
+            raise BadInputError(
+                f"Two supports outline {name} in the same slice ({len(twice)} in all); give one of them."
+            )
+        masks.update(own.masks)
+    return Marks(masks, marks[0].absent)

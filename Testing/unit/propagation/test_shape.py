@@ -1,0 +1,51 @@
+"""Shape prior: outlines interpolated by signed distance."""
+
+import numpy as np
+import pytest
+from MedSegUncertaintyLib.propagation.shape import ShapePrior, signed_distance
+
+
+def disc(radius: float) -> np.ndarray:
+    rows, columns = np.indices((32, 32)) - 15.5
+    return (np.hypot(rows, columns) < radius).astype(np.float32)
+
+
+def radius_of(distance: np.ndarray) -> float:
+    return float(np.sqrt((distance > 0).sum() / np.pi))
+
+
+def test_distance_is_positive_inside_and_in_mm():
+    distance = signed_distance(disc(8), pixel_mm=2.0)
+    assert distance[16, 16] == pytest.approx(14.6, abs=1)
+    assert distance[16, 30] == pytest.approx(-2 * (30.5 - 15.5 - 8), abs=2)
+    assert (distance > 0).sum() == disc(8).sum()
+
+
+def test_empty_mask_has_no_distance():
+    assert signed_distance(np.zeros((8, 8)), 1.0) is None
+
+
+def test_halfway_between_two_discs_is_one_of_their_mean_size():
+    prior = ShapePrior.from_masks({0: disc(6), 10: disc(12)}, 1.0, 1.0)
+    assert radius_of(prior.distance(5)) == pytest.approx(9, abs=0.3)
+    assert radius_of(prior.distance(0)) == pytest.approx(6, abs=0.3)
+
+
+def test_structure_shrinks_to_nothing_before_an_empty_mark():
+    prior = ShapePrior.from_masks({0: disc(8), 10: np.zeros((32, 32))}, 1.0, 1.0)
+    radii = [radius_of(prior.distance(number)) for number in range(10)]
+    assert radii == sorted(radii, reverse=True)
+    assert radii[3] > 3
+    assert radii[8] == 0
+
+
+def test_beyond_the_last_outline_it_goes_on_and_fades():
+    prior = ShapePrior.from_masks({4: disc(8)}, 1.0, 2.0)
+    np.testing.assert_array_equal(prior.distance(9), prior.distance(4))
+    assert np.abs(prior.logit(9)).max() < 0.5 * np.abs(prior.logit(5)).max()
+
+
+def test_nothing_is_known_between_two_empty_marks():
+    prior = ShapePrior.from_masks({0: np.zeros((8, 8)), 4: np.zeros((8, 8))}, 1.0, 1.0)
+    assert prior.logit(2) is None
+    assert prior.logit(6) is None

@@ -90,7 +90,8 @@ class MedSegUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic = MedSegUncertaintyLogic()
         self.panel = Panel(self.ui, self.resourcePath("requirements.txt"))
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReady)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReady)
         self.initializeParameterNode()
 
     def initializeParameterNode(self):
@@ -102,6 +103,7 @@ class MedSegUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def enter(self):
         """The user opened the module."""
+        self.initializeParameterNode()
         self.panel.enter()
 
     def exit(self):
@@ -118,8 +120,8 @@ class MedSegUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """What is shown is about to go."""
         self.panel.onSceneCloses()
 
-    def onSceneEndClose(self, caller, event):
-        """There is an empty scene."""
+    def onSceneReady(self, caller, event):
+        """There is an empty scene, or one that was loaded."""
         self.initializeParameterNode()
 
 

@@ -141,6 +141,7 @@ class ViewerPanel:
         self._stopSurfaces()
         self._nodes, self._results = None, []
         self._observeBrowser()
+        self.refresh()
 
     # What the user asks for
 

@@ -14,14 +14,18 @@ from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 
 
 def addSurfacesInSteps(nodes: ResultNodes) -> Iterator[None]:
-    """Make the surfaces of all contours; ``viewer.showContours`` then shows them at once. Yields after each surface."""
+    """Make the surfaces of all contours, which ``viewer.showContours`` then shows. Yields after each surface."""
     segmentation = nodes.contours.GetSegmentation()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    made = {}
     for segmentId in _contourIds(nodes):
         segment = segmentation.GetSegment(segmentId)
         if segment.GetRepresentation(surface) is None:
-            segment.AddRepresentation(surface, _surfaceOf(segment, segmentation))
+            made[segmentId] = _surfaceOf(segment, segmentation)
             yield
+    with slicer.util.NodeModify(nodes.contours):  # as soon as one is there, a view wants all of them
+        for segmentId, surfaceData in made.items():
+            segmentation.GetSegment(segmentId).AddRepresentation(surface, surfaceData)
 
 
 def _surfaceOf(segment: Any, segmentation: Any) -> Any:

@@ -1,0 +1,503 @@
+"""Our panel, driven as a person would: with mouse and keys, from a volume to the views of its result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import qt
+import slicer
+from MedSegUncertaintyLib.packages.store import ENVIRONMENT_VARIABLE
+from MedSegUncertaintyLib.scene.bundle import addVolume
+from MedSegUncertaintyLib.scene.nodes import addResult
+from MedSegUncertaintyLib.scene.results import findResults
+from slicer_stand_in import driving
+
+SHIPPED = "ssn-hippocampus-mr"
+SECONDS = 120.0
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """Packages that a developer has installed do not appear in the list."""
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    qt.QSettings().clear()
+
+
+@pytest.fixture
+def panel(load_module, main_window):
+    """The panel, open; its widgets are ``panel.ui``."""
+    main_window.resize(1400, 1100)
+    load_module()
+    slicer.util.selectModule("MedSegUncertainty")
+    slicer.app.processEvents()
+    return slicer.modules.MedSegUncertaintyWidget
+
+
+@pytest.fixture
+def head():
+    """A bright blob in noise, 1 mm voxels, as MR would show it."""
+    k, j, i = np.indices((64, 72, 64))
+    inside = ((i - 32) / 7) ** 2 + ((j - 36) / 16) ** 2 + ((k - 32) / 7) ** 2 < 1
+    array = 100 + 60 * inside + np.random.default_rng(0).normal(0, 5, inside.shape)
+    return slicer.util.addVolumeFromArray(array.astype(np.float32), None, "Head")
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch, make_metadata):
+    """Makes packages that can be listed, without weights."""
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "models"))
+
+    def make(name, **own):
+        folder = tmp_path / "models" / name
+        for part in ("configs", "models", "docs"):
+            (folder / part).mkdir(parents=True)
+        described = {**make_metadata(**own), "name": name}
+        (folder / "configs" / "metadata.json").write_text(json.dumps(described), encoding="utf-8")
+        (folder / "models" / "model.safetensors").write_bytes(b"")
+        (folder / "docs" / "README.md").write_text("# Card\n", encoding="utf-8")
+        (folder / "LICENSE").write_text("Apache-2.0\n", encoding="utf-8")
+
+    return make
+
+
+@pytest.fixture
+def shown(panel, blob_volume, blob_result):
+    """The panel with a result that came from elsewhere."""
+    volume = addVolume(blob_volume)
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)
+    nodes = addResult(blob_result, volume)
+    driving.waitUntil(lambda: panel.panel._viewer.nodes is not None)
+    return SimpleNamespace(ui=panel.ui, nodes=nodes, widget=panel)
+
+
+def choose_model(panel, name):
+    """Click on a model of the list."""
+    view = panel.ui.modelList
+    texts = [view.item(row).text() for row in range(view.count)]
+    row = next(row for row, text in enumerate(texts) if name in text)
+    view.scrollToItem(view.item(row))
+    center = view.visualItemRect(view.item(row)).center()
+    driving.click(view.viewport(), center.x(), center.y())
+    return texts[row]
+
+
+def ready(panel, volume, samples=4):
+    """Choose everything but press nothing."""
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)
+    choose_model(panel, "Hippocampus")
+    driving.click(panel.ui.placeRegionButton)
+    panel.ui.samplesSpinBox.value = samples
+    panel.ui.deviceSelector.currentIndex = 1  # the CPU
+    assert panel.ui.applyButton.enabled, panel.ui.applyButton.toolTip
+
+
+def scene_content():
+    scene = slicer.mrmlScene
+    nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return sorted(node.GetID() for node in nodes), [c.GetForegroundVolumeID() for c in composites]
+
+
+def idle(panel):
+    return panel.ui.applyButton.text == "Apply"
+
+
+# Start
+
+
+def test_the_module_is_imported_in_less_than_a_tenth_of_a_second_and_without_torch():
+    code = """
+import sys, time, slicer_stand_in
+slicer_stand_in.install()
+import slicer.ScriptedLoadableModule, slicer.parameterNodeWrapper, slicer.i18n  # Slicer's own, loaded before any module
+sys.path.insert(0, "MedSegUncertainty")
+start = time.process_time()
+import MedSegUncertainty
+print(time.process_time() - start, sorted({"torch", "monai", "SimpleITK"} & set(sys.modules)))
+"""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment = {**os.environ, "PYTHONPATH": os.path.join(root, "Testing")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    seconds, _, heavy = run.stdout.partition(" ")
+    assert float(seconds) < 0.1
+    assert heavy.strip() == "[]"
+
+
+def test_every_control_has_a_tool_tip_and_every_node_box_its_scene(panel):
+    controls = [
+        w for w in vars(panel.ui).values() if isinstance(w, (qt.QAbstractButton, qt.QComboBox, qt.QAbstractSpinBox))
+    ]
+    named = [w for w in controls if w.name and not w.name.startswith("qt_") and "ollapsible" not in w.name]
+    assert [w.name for w in named if not w.toolTip] == []
+    assert panel.ui.inputVolumeSelector.enabled
+    assert panel.ui.regionSelector.enabled
+
+
+# Choosing
+
+
+def test_apply_says_what_is_missing(panel, head):
+    tips = [panel.ui.applyButton.toolTip]
+    assert not panel.ui.applyButton.enabled
+    panel.ui.inputVolumeSelector.setCurrentNode(head)
+    tips.append(panel.ui.applyButton.toolTip)
+    text = choose_model(panel, "Hippocampus")
+    tips.append(panel.ui.applyButton.toolTip)
+    assert [tip.split(".")[0].split(";")[0] for tip in tips] == [
+        "Choose a volume to segment", "Choose a model", "This model needs a region of interest",
+    ]  # fmt: skip
+    for part in ("MR, brain", "anterior hippocampus", "6.3 MB", "CC-BY-SA-4.0", "region of interest", "Fits"):
+        assert part in text
+    assert "Center the box on one hippocampus" in panel.ui.regionHint.text
+
+
+def test_the_region_is_placed_where_the_views_cross(panel, head):
+    slicer.util.setSliceViewerLayers(background=head, fit=True)
+    panel.ui.inputVolumeSelector.setCurrentNode(head)
+    choose_model(panel, "Hippocampus")
+    for name, offset in {"Red": 40.0, "Green": 30.0, "Yellow": 25.0}.items():
+        slicer.app.layoutManager().sliceWidget(name).sliceLogic().SetSliceOffset(offset)
+    driving.click(panel.ui.placeRegionButton)
+    (region,) = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+    assert region.GetCenterWorld() == pytest.approx((25, 30, 40))
+    assert region.GetSize() == pytest.approx((40, 56, 40))
+    assert panel.ui.applyButton.enabled
+    driving.click(panel.ui.placeRegionButton)
+    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "values", "spacing", "word"),
+    [
+        ({"modality": "CT"}, (0, 200), 1.0, "air in CT is -1000"),
+        ({"modality": "MR"}, (-1000, 200), 1.0, "look like CT"),
+        ({"grid": {"spacing_mm": [1, 1, 1], "orientation": "RAS"}}, (0, 200), 5.0, "coarser"),
+        ({"modality": "MR"}, (0, 200), 1.0, ""),
+    ],
+)
+def test_a_model_that_does_not_fit_says_so_before(packages, panel, own, values, spacing, word):
+    packages("Odd", **own)
+    array = np.linspace(*values, 8**3).reshape(8, 8, 8).astype(np.float32)
+    volume = slicer.util.addVolumeFromArray(array, np.diag([1, 1, spacing, 1]))
+    panel.panel.enter()
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)
+    text = choose_model(panel, "Odd")
+    assert ("May not fit" in text) == bool(word)
+    assert word in panel.ui.misfitLabel.text
+    assert panel.ui.applyButton.enabled  # the user decides
+
+
+def test_what_the_dicom_header_says_comes_first(packages, panel, head):
+    packages("Odd")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(head), "DICOM.Modality", "CT")
+    panel.panel.enter()
+    panel.ui.inputVolumeSelector.setCurrentNode(head)
+    choose_model(panel, "Odd")
+    assert "The DICOM header says CT" in panel.ui.misfitLabel.text
+
+
+def test_a_color_image_is_refused_by_a_model_of_gray_ones(packages, panel):
+    packages("Odd")
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photograph")
+    slicer.util.updateVolumeFromArray(volume, np.zeros((4, 4, 4, 3), np.uint8))
+    panel.panel.enter()
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)
+    assert "Cannot be used" in choose_model(panel, "Odd")
+    assert not panel.ui.applyButton.enabled
+    assert "color" in panel.ui.applyButton.toolTip
+
+
+def test_a_damaged_package_is_listed_with_its_error(packages, panel, tmp_path):
+    packages("Odd")
+    (tmp_path / "models" / "Odd" / "LICENSE").unlink()
+    panel.panel.enter()
+    assert "has no file LICENSE" in panel.ui.modelList.item(0).text()
+
+
+def test_every_channel_has_a_selector_and_the_scene_keeps_it(packages, panel, head, tmp_path):
+    packages("Two", channels=[{"role": "t1", "name": "T1"}, {"role": "t2", "name": "T2-weighted MR"}])
+    panel.panel.enter()
+    panel.ui.inputVolumeSelector.setCurrentNode(head)
+    choose_model(panel, "Two")
+    assert panel.ui.channelsFrame.visible
+    assert "t2" in panel.ui.applyButton.toolTip
+    selector = panel.parent.findChild("qMRMLNodeComboBox", "t2ChannelSelector")
+    selector.setCurrentNode(slicer.util.addVolumeFromArray(np.ones((4, 4, 4)), None, "Second"))
+    assert panel.ui.applyButton.enabled
+    slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    assert not panel.ui.applyButton.enabled
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    slicer.app.processEvents()
+    assert panel.ui.applyButton.enabled
+    assert panel.parent.findChild("qMRMLNodeComboBox", "t2ChannelSelector").currentNode().GetName() == "Second"
+
+
+def test_controls_of_a_family_appear_for_its_models_only(packages, panel, head):
+    packages("Stochastic")
+    packages("Other", family="another")
+    panel.panel.enter()
+    panel.ui.inputVolumeSelector.setCurrentNode(head)
+    choose_model(panel, "Stochastic")
+    assert panel.ui.ssnGroup.visible
+    choose_model(panel, "Other")
+    assert not panel.ui.ssnGroup.visible
+
+
+# Running
+
+
+def test_from_apply_to_the_views_without_a_long_pause(panel, head):
+    ready(panel, head)
+    beats, last, timer, seen = [], [time.thread_time()], qt.QTimer(), set()
+
+    def beat():
+        now = time.thread_time()  # not the clock on the wall: other processes of a busy machine do not count
+        beats.append(now - last[0])
+        last[0] = now
+
+    timer.connect("timeout()", beat)
+    slicer.app.pauseRender()  # rendering in software is no work of ours
+    driving.click(panel.ui.applyButton)
+    last[0] = time.thread_time()
+    timer.start(0)
+
+    def done():
+        seen.add(panel.ui.progressLabel.text.split(":")[0])
+        if any("preview" in name for name in hierarchy_names()):
+            seen.add("preview")
+        return idle(panel)
+
+    assert panel.ui.applyButton.text == "Cancel"
+    driving.waitUntil(done, SECONDS)
+    driving.waitUntil(lambda: panel.panel._viewer._surfaces is None, SECONDS)
+    timer.stop()
+    slicer.app.resumeRender()
+    assert {"Drawing samples", "Encoding the image", "preview"} <= seen
+    assert not panel.ui.messageFrame.visible
+    (nodes,) = findResults(slicer.mrmlScene)
+    assert panel.panel._parameters.result is nodes.samples
+    assert panel.ui.structureTable.rowCount == 2
+    assert panel.ui.contoursModeButton.checked
+    assert panel.ui.surfacesCheckBox.checked
+    assert not any("preview" in name for name in hierarchy_names())
+    assert "About" in panel.ui.estimateLabel.text
+    assert "CPU: about" in panel.ui.deviceLabel.text
+    assert max(beats) < 0.1
+
+    panel.ui.temperatureSlider.value = 0.0
+    stages = set()
+    driving.click(panel.ui.redrawButton)
+    driving.waitUntil(lambda: stages.add(panel.ui.progressLabel.text.split(":")[0]) or idle(panel), SECONDS)
+    assert "Encoding the image" not in stages  # it was kept
+    (again,) = findResults(slicer.mrmlScene)  # in place of the first one
+    assert again.folder != nodes.folder
+    assert again.run["request"]["temperature"] == 0
+    assert np.ptp(slicer.util.arrayFromTableColumn(again.volumesTable, "Anterior hippocampus (mL)")) == 0
+
+
+def hierarchy_names():
+    import vtk
+
+    hierarchy, items = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene), vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+    return [hierarchy.GetItemName(items.GetId(n)) for n in range(items.GetNumberOfIds())]
+
+
+def test_cancel_leaves_the_scene_as_it_was(panel, head):
+    ready(panel, head, samples=200)
+    before = scene_content()
+    driving.click(panel.ui.applyButton)
+    driving.waitUntil(lambda: "Drawing" in panel.ui.progressLabel.text, SECONDS)
+    driving.waitUntil(lambda: len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) > 1, SECONDS)
+    start = time.monotonic()
+    driving.click(panel.ui.applyButton)
+    driving.waitUntil(lambda: idle(panel), 20)
+    assert time.monotonic() - start < 5  # it is less than a second where the machine is not busy
+    assert scene_content() == before
+    assert not panel.ui.progressFrame.visible
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_a_killed_process_is_a_sentence_and_its_log_one_click_away(panel, head):
+    ready(panel, head)
+    before = scene_content()
+    driving.click(panel.ui.applyButton)
+    worker = panel.panel._running._worker
+    driving.waitUntil(lambda: worker._child is not None and worker._child.ready.is_set(), SECONDS)
+    os.kill(worker._child.pid, signal.SIGKILL)
+    driving.waitUntil(lambda: idle(panel), SECONDS)
+    assert "was killed" in panel.ui.messageLabel.text
+    assert scene_content() == before
+    panel.panel._messages.show(panel.ui.messageLabel.text, "last words")
+    driving.click(panel.ui.logButton)
+    window = next(w for w in slicer.app.topLevelWidgets() if w.objectName == "MedSegUncertaintyLog")
+    assert "last words" in window.findChild(qt.QPlainTextEdit).plainText
+    window.close()
+
+
+def test_a_closed_scene_ends_the_run(panel, head):
+    ready(panel, head)
+    driving.click(panel.ui.applyButton)
+    slicer.mrmlScene.Clear()
+    slicer.app.processEvents()
+    assert idle(panel)
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.inputVolumeSelector.currentNode() is None
+
+
+def test_reloading_the_module_leaves_no_process(panel, head):
+    ready(panel, head)
+    driving.click(panel.ui.applyButton)
+    worker = panel.panel._running._worker
+    driving.waitUntil(lambda: worker._child is not None, SECONDS)
+    slicer.util.reloadScriptedModule("MedSegUncertainty")
+    driving.waitUntil(worker._child.ended.is_set, 20)
+    assert slicer.modules.MedSegUncertaintyWidget is not panel
+
+
+# Looking
+
+
+def test_a_result_of_elsewhere_is_found(shown):
+    assert shown.ui.resultFrame.visible
+    assert shown.ui.resultSelector.currentText == "Two blobs - Two blobs"
+    texts = [shown.ui.structureTable.item(0, column).text() for column in range(6)]
+    assert texts[0] == "Left blob"
+    assert "to" in texts[2]
+
+
+def test_each_mode_shows_its_own(shown):
+    nodes, ui = shown.nodes, shown.ui
+    driving.click(ui.outlinesModeButton)
+    assert nodes.samples.GetDisplayNode().GetVisibility()
+    ui.outlineOpacitySlider.value = 0.25
+    assert nodes.samples.GetDisplayNode().GetOpacity2DOutline() == 0.25
+    driving.click(ui.sampleModeButton)
+    assert not nodes.samples.GetDisplayNode().GetVisibility()
+    assert nodes.selectedSample.GetDisplayNode().GetVisibility()
+    ui.sampleSlider.value = 5
+    assert nodes.browser.GetSelectedItemNumber() == 5
+    assert ui.sampleLabel.text == "Sample 6 of 8"
+    driving.click(ui.compareModeButton)
+    assert slicer.app.layoutManager().sliceViewNames()[0] == "MedSegUncertaintyMedian"
+    assert "median" in ui.compareLabel.text
+    driving.click(ui.contoursModeButton)
+    assert slicer.app.layoutManager().sliceViewNames() == ("Red", "Green", "Yellow")
+    assert nodes.contours.GetDisplayNode().GetVisibility()
+
+
+def test_samples_play(shown):
+    driving.click(shown.ui.sampleModeButton)
+    driving.click(shown.ui.playButton)
+    shown.nodes.browser.SetPlaybackRateFps(50)
+    driving.waitUntil(lambda: shown.ui.sampleSlider.value == 2)
+    driving.click(shown.ui.playButton)
+    assert not shown.nodes.browser.GetPlaybackActive()
+
+
+def test_the_key_toggles_the_map(shown, main_window):
+    from PySide6.QtTest import QTest
+
+    ui = shown.ui
+    ui.mapSelector.currentIndex = ui.mapSelector.findText("Entropy")
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    assert red.GetForegroundVolumeID() == shown.nodes.maps["entropy"].GetID()
+    assert "undecided" in ui.mapHelpLabel.text
+    assert not ui.mapStructureSelector.enabled
+    ui.mapOpacitySlider.value = 0.4
+    assert red.GetForegroundOpacity() == pytest.approx(0.4)
+    main_window.activateWindow()
+    for visible in (False, True):
+        QTest.keyClick(main_window, qt.Qt.Key_U)
+        driving.waitUntil(lambda visible=visible: bool(red.GetForegroundVolumeID()) is visible)
+        assert (ui.mapSelector.currentText == "Entropy") is visible
+    slicer.util.selectModule("")
+    QTest.keyClick(main_window, qt.Qt.Key_U)
+    assert red.GetForegroundVolumeID()  # elsewhere the key is not ours
+
+
+def test_a_double_click_goes_to_the_most_uncertain_slice_and_buttons_to_the_next(shown):
+    ui = shown.ui
+    red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+    red.SetSliceOffset(-1000)
+    view = ui.structureTable
+    center = view.visualItemRect(view.item(1, 0)).center()
+    event = qt.QMouseEvent(
+        qt.QEvent.MouseButtonDblClick, qt.QPointF(center), view.viewport().mapToGlobal(qt.QPointF(center)),
+        qt.Qt.LeftButton, qt.Qt.LeftButton, qt.Qt.NoModifier,
+    )  # fmt: skip
+    driving.click(view.viewport(), center.x(), center.y())
+    slicer.app.sendEvent(view.viewport(), event)
+    assert "Right blob: Axial slice" in ui.placeLabel.text
+    first = red.GetSliceOffset()
+    assert first > -1000
+    driving.click(ui.nextSliceButton)
+    second = red.GetSliceOffset()
+    driving.click(ui.previousSliceButton)
+    assert red.GetSliceOffset() == pytest.approx(first)
+    assert "number" in ui.placeLabel.text
+    assert second != first or "number 1" in ui.placeLabel.text
+
+
+def test_the_volumes_are_plotted_and_the_layout_comes_back(shown):
+    layouts = slicer.app.layoutManager()
+    before = layouts.layout
+    driving.click(shown.ui.plotButton)
+    assert layouts.plotViewCount == 1
+    assert layouts.plotWidget(0).mrmlPlotViewNode().GetPlotChartNodeID() == shown.nodes.chart.GetID()
+    driving.click(shown.ui.plotButton)
+    assert layouts.layout == before
+
+
+def test_remove_takes_everything_away(shown):
+    driving.click(shown.ui.removeButton)
+    assert findResults(slicer.mrmlScene) == []
+    assert shown.ui.noResultLabel.visible
+    assert not shown.ui.resultFrame.visible
+
+
+def test_numbers_are_exported(shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    numbers = next(action for action in shown.ui.exportButton.menu().actions() if "CSV" in action.text)
+    numbers.trigger()
+    assert (tmp_path / "Two blobs - Two blobs" / "volumes.csv").is_file()
+    assert "were written" in shown.ui.messageLabel.text
+
+
+def test_dicom_is_refused_with_a_sentence_where_the_volume_is_not_from_dicom(shown):
+    dicom = next(action for action in shown.ui.exportButton.menu().actions() if "DICOM" in action.text)
+    dicom.trigger()
+    assert shown.ui.messageLabel.text.endswith(".")
+    assert shown.ui.messageFrame.visible
+
+
+def test_a_saved_scene_goes_on_where_it_was(shown, tmp_path):
+    ui = shown.ui
+    ui.samplesSpinBox.value, ui.seedSpinBox.value, ui.temperatureSlider.value = 32, 7, 0.5
+    driving.click(ui.sampleModeButton)
+    ui.sampleSlider.value = 3
+    ui.mapSelector.currentIndex = ui.mapSelector.findText("Variance")
+    slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.app.processEvents()
+    assert (ui.samplesSpinBox.value, ui.seedSpinBox.value) == (16, 0)
+    assert not ui.resultFrame.visible
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    driving.waitUntil(lambda: ui.resultFrame.visible)
+    assert (ui.samplesSpinBox.value, ui.seedSpinBox.value, ui.temperatureSlider.value) == (32, 7, 0.5)
+    assert ui.inputVolumeSelector.currentNode().GetName() == "Two blobs"
+    assert ui.sampleModeButton.checked
+    assert ui.sampleLabel.text == "Sample 4 of 8"
+    assert ui.mapSelector.currentText == "Variance"
+    assert ui.structureTable.rowCount == 2

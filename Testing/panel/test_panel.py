@@ -164,7 +164,7 @@ def test_the_region_is_placed_where_the_views_cross(panel, head):
     slicer.util.setSliceViewerLayers(background=head, fit=True)
     panel.ui.inputVolumeSelector.setCurrentNode(head)
     choose_model(panel, "Hippocampus")
-    for name, offset in {"Red": 40.0, "Green": 30.0, "Yellow": 25.0}.items():
+    for name, offset in {"Red": 40.0, "Green": 30.0, "Yellow": -25.0}.items():
         slicer.app.layoutManager().sliceWidget(name).sliceLogic().SetSliceOffset(offset)
     driving.click(panel.ui.placeRegionButton)
     (region,) = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")

@@ -84,8 +84,9 @@ class Panel(VTKObservationMixin):
         """The user opened the module."""
         self._device.look(self._parameters.device, again=self._running.state is State.IDLE)
         self._inputs.readModels()
-        self._shortcut = qt.QShortcut(qt.QKeySequence(KEY), slicer.util.mainWindow() or self._ui.resultFrame)
-        self._shortcut.connect("activated()", self._viewer.toggleMap)
+        if self._shortcut is None:
+            self._shortcut = qt.QShortcut(qt.QKeySequence(KEY), slicer.util.mainWindow() or self._ui.resultFrame)
+            self._shortcut.connect("activated()", self._viewer.toggleMap)
         self.refresh()
 
     def exit(self) -> None:

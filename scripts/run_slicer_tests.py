@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Run the tests of the module file and of ``Testing/Python``."""
     sys.path.insert(0, str(ROOT / "Testing" / "Python"))
-    import MedSegUncertainty
     import MedSegUncertaintyPackagingTest
+
+    import MedSegUncertainty
 
     loader = unittest.defaultTestLoader
     modules = (MedSegUncertainty, MedSegUncertaintyPackagingTest)

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from MedSegUncertaintyLib.packages.package import ModelPackage
 
 SETTINGS = "MedSegUncertainty/Seconds"
+START = f"{SETTINGS}/start"
 COPIES = 6
 """Maps of float32 per class that the computation holds at a time: probabilities, mean, variance and temporaries."""
 DRAWING = "draw"
@@ -27,13 +28,14 @@ class Pace:
     def __init__(self, package: ModelPackage, device: str) -> None:
         self._key = f"{SETTINGS}/{package.name}/{deviceKind(device).replace('/', ' ')}"
 
-    def seconds(self, voxels: float, samples: int) -> float | None:
-        """What a run will take; None before the first one."""
+    def seconds(self, voxels: float, samples: int, isWarm: bool) -> float | None:
+        """What a run will take, with the start of the process unless it ``isWarm``; None before the first run."""
         settings = qt.QSettings()
         encode, draw = (settings.value(f"{self._key}/{part}") for part in ("encode", "draw"))
         if encode is None or draw is None:
             return None
-        return (float(encode) + samples * float(draw)) * voxels / 1e6
+        start = 0.0 if isWarm else float(settings.value(START) or 0.0)
+        return start + (float(encode) + samples * float(draw)) * voxels / 1e6
 
     def keep(self, voxels: float, samples: int, encodeSeconds: float | None, drawSeconds: float) -> None:
         """Remember what a run took; the network is left out where an earlier encoding was used."""
@@ -57,6 +59,11 @@ class StageWatch:
             self.usedNetwork = True
         elif self._encoded is None:
             self._encoded = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since this object was made."""
+        return time.monotonic() - self._begun
 
     def seconds(self) -> tuple[float | None, float]:
         """Seconds of the network, None if an earlier encoding was used, and seconds of drawing."""

@@ -11,7 +11,7 @@ from slicer.util import VTKObservationMixin
 
 from MedSegUncertaintyLib.errors import MedSegError
 from MedSegUncertaintyLib.gui.device import DeviceLine
-from MedSegUncertaintyLib.gui.estimate import Pace, StageWatch, estimateText, memoryBytes
+from MedSegUncertaintyLib.gui.estimate import START, Pace, StageWatch, estimateText, memoryBytes
 from MedSegUncertaintyLib.gui.exporting import ExportMenu
 from MedSegUncertaintyLib.gui.inputs import InputsPanel
 from MedSegUncertaintyLib.gui.installing import ensureInstalled
@@ -147,8 +147,10 @@ class Panel(VTKObservationMixin):
         if self._parameters is not None:
             self.refresh()
 
-    def onDevice(self, description: str) -> None:
+    def onDevice(self, description: str, startSeconds: float | None) -> None:
         """The network runs there."""
+        if startSeconds is not None:
+            qt.QSettings().setValue(START, startSeconds)
         self._device.tell(description)
 
     def onProgress(self, share: float | None, text: str) -> None:
@@ -196,7 +198,7 @@ class Panel(VTKObservationMixin):
             return
         package, (voxels, ownVoxels) = self._inputs.package, self._inputs.voxels()
         device = self._device.report.text if self._device.report is not None else ""
-        seconds = Pace(package, device).seconds(voxels, self._parameters.samples)
+        seconds = Pace(package, device).seconds(voxels, self._parameters.samples, self._running.isWarm)
         self._ui.estimateLabel.text = estimateText(seconds, memoryBytes(ownVoxels, package))
         self._device.show(seconds)
 

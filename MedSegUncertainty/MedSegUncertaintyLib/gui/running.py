@@ -43,8 +43,8 @@ class Listener(Protocol):
     def onState(self) -> None:
         """A run began or ended, or goes on in another way."""
 
-    def onDevice(self, description: str) -> None:
-        """The network runs on this device."""
+    def onDevice(self, description: str, startSeconds: float | None) -> None:
+        """The network runs on this device; the process took so long to start, None if it was there already."""
 
     def onProgress(self, share: float | None, text: str) -> None:
         """The present stage is done to this share; None if that is unknown."""
@@ -72,6 +72,10 @@ class Running:
 
     Args:
         listener: Who is told.
+
+    Attributes:
+        state: Where the present run is.
+        isWarm: Whether the process that computes has started before, and has loaded what it needs.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -80,6 +84,7 @@ class Running:
         self._run: _Run | None = None
         self._steps: Steps | None = None
         self.state = State.IDLE
+        self.isWarm = False
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self._poll)
@@ -147,8 +152,9 @@ class Running:
 
     def _handle(self, event: Any) -> None:
         if isinstance(event, Started):
-            self._run.watch = StageWatch()
-            self._listener.onDevice(event.device)
+            startSeconds = None if self.isWarm else self._run.watch.age
+            self._run.watch, self.isWarm = StageWatch(), True
+            self._listener.onDevice(event.device, startSeconds)
         elif isinstance(event, Advanced) and self.state is State.COMPUTING:
             self._run.watch.see(event.progress.stage)
             share = event.progress.done / max(event.progress.total, 1)
@@ -158,6 +164,7 @@ class Running:
         elif isinstance(event, Finished):
             self._add(event.result)
         elif isinstance(event, Failed):
+            self.isWarm = False
             self._fail(event.message, event.log)
         elif isinstance(event, Canceled):
             self._end()

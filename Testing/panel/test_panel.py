@@ -379,6 +379,8 @@ def test_a_result_of_elsewhere_is_found(shown):
 
 def test_each_mode_shows_its_own(shown):
     nodes, ui = shown.nodes, shown.ui
+    ui.surfacesCheckBox.checked = True
+    driving.waitUntil(lambda: shown.widget.panel._viewer._surfaces is None)
     driving.click(ui.outlinesModeButton)
     assert nodes.samples.GetDisplayNode().GetVisibility()
     ui.outlineOpacitySlider.value = 0.25
@@ -395,6 +397,9 @@ def test_each_mode_shows_its_own(shown):
     driving.click(ui.contoursModeButton)
     assert slicer.app.layoutManager().sliceViewNames() == ("Red", "Green", "Yellow")
     assert nodes.contours.GetDisplayNode().GetVisibility()
+    assert ui.surfacesCheckBox.checked
+    slicer.app.processEvents()
+    assert ui.modeStack.height < 60
 
 
 def test_samples_play(shown):

@@ -161,7 +161,7 @@ class ViewerPanel:
             if mode != OUTLINES:
                 viewer.showAllSamples(nodes, False)
             if mode != CONTOURS:
-                viewer.showContours(nodes, False, False)
+                viewer.showContours(nodes, inSlices=False, in3D=areSurfacesShown(nodes))
             (self._showContours, self._showOutlines, self._showSample, self._compare)[mode]()
 
         return self._guarded(set_)
@@ -248,7 +248,7 @@ class ViewerPanel:
         self._refreshSample()
         if mode == COMPARISON:
             chosen = {view: number + 1 for view, number in comparison.representatives(nodes).items()}
-            text = _("M: sample {median}, the median. 1 and 2: samples {first} and {second}, which differ most.")
+            text = _("M: sample {median}, the median\n1 and 2: samples {first} and {second}, which differ most")
             ui.compareLabel.text = text.format(**chosen)
 
     def _refreshSample(self) -> None:

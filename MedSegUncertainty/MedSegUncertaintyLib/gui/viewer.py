@@ -130,12 +130,6 @@ class ViewerPanel:
         """Go to the next (1) or previous (-1) uncertain slice of the chosen structure."""
         self._guarded(lambda: self._say(places.stepToSlice(self._nodes, self._plane, step, self._structureName)))()
 
-    def leave(self) -> None:
-        """Give layout and foreground of the views back."""
-        if self._nodes is not None:
-            viewer.leaveViews(self._nodes)
-            self.refresh()
-
     def forget(self) -> None:
         """The scene is about to be closed."""
         self._stopSurfaces()

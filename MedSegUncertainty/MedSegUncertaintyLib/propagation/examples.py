@@ -139,9 +139,10 @@ def marks_of(labels: Volume, stack: Stack, label: int, name: str, absent: Sequen
     if areas.max() == 0:
         return Marks({}, frozenset(numbers))
     if areas.max() < FEWEST_PIXELS:
+        pixels = f"{areas.max()} pixel{'s' if areas.max() > 1 else ''}"
         raise BadInputError(
-            f"The largest outline of {name} in '{labels.name}' has {areas.max()} pixel{'s' if areas.max() > 1 else ''}; "
-            f"outline at least {FEWEST_PIXELS} in one slice."
+            f"The largest outline of {name} in '{labels.name}' has {pixels}; outline at least {FEWEST_PIXELS} in one "
+            "slice."
         )
     if areas.max() > LARGEST_SHARE * on_stack[0].size:
         index = stack.index_of(int(areas.argmax()))

@@ -60,6 +60,8 @@ class Session:
         structures: What is segmented.
         stack: Slices of the query.
         plane: In which they lie.
+        network: As given.
+        framed: What each structure's walk sees.
 
     Raises:
         BadInputError: An example cannot be used; one sentence says which and why.
@@ -78,7 +80,7 @@ class Session:
             check_example(example, volume)
         self.structures, labels = structures_of(examples)
         self.plane = request.plane or plane_with_fewest(examples[0].labels)
-        self._network, self._seed = network, request.inference.seed
+        self.network, self._seed = network, request.inference.seed
         self._calibrations: dict[int, Calibration] = {}
         here = [example.labels for example in examples if example.image is None]
         outlined = np.any([own.array > 0 for own in here], axis=0) if here else None
@@ -87,7 +89,7 @@ class Session:
         absent = _absent_by_name(request, self.structures)
         elsewhere = [_stack_of(example, self.plane) for example in examples if example.image is not None]
         self._marks: list[Marks] = []
-        self._framed: list[Framed] = []
+        self.framed: list[Framed] = []
         for structure, label in zip(self.structures, labels, strict=True):
             own = [marks_of(labels, self.stack, label, structure.name, absent[structure.name]) for labels in here]
             marks = _together(own, structure.name) if own else Marks({}, _numbers(self.stack, absent[structure.name]))
@@ -98,7 +100,7 @@ class Session:
                     f"No outline of {structure.name} lies in the region that is looked at; enlarge the region."
                 )
             self._marks.append(marks)
-            self._framed.append(frame(self.stack, marks, others, size, roi is not None, device))
+            self.framed.append(frame(self.stack, marks, others, size, roi is not None, device))
 
     def calibrate(self, heard: Callable[[], None] = lambda: None) -> list[Calibration]:
         """Leave examples out to learn how to combine, how far to trust, and what to expect, per structure.
@@ -108,9 +110,9 @@ class Session:
         Args:
             heard: Called before each slice; may raise to cancel.
         """
-        for number, framed in enumerate(self._framed):
-            self._calibrations.setdefault(number, calibrate(self._network, framed.scene, heard))
-        return [self._calibrations[number] for number in range(len(self._framed))]
+        for number, framed in enumerate(self.framed):
+            self._calibrations.setdefault(number, calibrate(self.network, framed.scene, heard))
+        return [self._calibrations[number] for number in range(len(self.framed))]
 
     def slices(self, sample: int, start: int | None = None) -> Iterator[FinishedSlice]:
         """The slices of one sample, each as soon as it is finished.
@@ -119,7 +121,7 @@ class Session:
             sample: Number of the sample, counted from 0; the same number gives the same slices.
             start: Number of the slice to begin near to; it changes the order only.
         """
-        walks = [self._walk(number, sample, start) for number in range(len(self._framed))]
+        walks = [self._walk(number, sample, start) for number in range(len(self.framed))]
         waiting: dict[int, dict[int, np.ndarray]] = {}
         # Every walk comes to every slice once, each in an order of its own.
         for step in zip(*walks, strict=True):
@@ -131,7 +133,7 @@ class Session:
 
     def _walk(self, structure: int, sample: int, start: int | None) -> Iterator[tuple[int, np.ndarray]]:
         """Probability (rows, columns) of one structure in every slice; outlined slices are what the user says."""
-        framed, marks = self._framed[structure], self._marks[structure]
+        framed, marks = self.framed[structure], self._marks[structure]
         calibration = self._calibrations.get(structure, Calibration())
         for number, mask in marks.masks.items():
             yield number, mask.astype(np.float32)
@@ -139,7 +141,7 @@ class Session:
         for number in marks.absent:
             yield number, nothing
         seed = (self._seed, structure, sample)
-        for number, logits in draw(self._network, framed.scene, calibration, seed, start):
+        for number, logits in draw(self.network, framed.scene, calibration, seed, start):
             yield number, framed.on_slice(logits, calibration.temperature)
 
     def _combined(self, number: int, found: dict[int, np.ndarray]) -> FinishedSlice:
@@ -168,7 +170,7 @@ class Session:
                     **self._calibrations.get(number, Calibration()).to_json(),
                 }
                 for number, (structure, marks, framed) in enumerate(
-                    zip(self.structures, self._marks, self._framed, strict=True)
+                    zip(self.structures, self._marks, self.framed, strict=True)
                 )
             },
         }

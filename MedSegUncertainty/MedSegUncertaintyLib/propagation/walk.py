@@ -45,8 +45,10 @@ class Fusion:
 
 
 NETWORK_ALONE = Fusion(1.0, 0.0)
-FUSIONS = (NETWORK_ALONE, Fusion(0.6, 0.5), Fusion(0.25, 1.0))
-"""Those among which left-out examples choose."""
+MOSTLY_SHAPE = Fusion(0.25, 1.0)
+"""Used beyond the outermost outline where no mark says that the structure has ended."""
+FUSIONS = (Fusion(1.0, 0.25), Fusion(0.6, 0.5), MOSTLY_SHAPE)
+"""Those among which left-out examples choose. None is without shape: that one spills where nothing was left out."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,13 @@ class Link:
         number: The slice.
         before: Its finished neighbor, one nearer to the example.
         is_between: Whether outlined slices lie on both sides, so that the structure cannot have ended.
+        is_open: Whether no mark lies ahead, so that nothing but its shape says where the structure ends.
     """
 
     number: int
     before: int
     is_between: bool
+    is_open: bool
 
 
 def plan_walk(scene: Scene) -> dict[int, Link]:
@@ -120,9 +124,9 @@ def plan_walk(scene: Scene) -> dict[int, Link]:
         from_high = high is not None and scene.is_outlined(high)
         for number in range(first + 1, last):
             if from_low and (not from_high or number - first <= last - number):
-                links[number] = Link(number, number - 1, from_high)
+                links[number] = Link(number, number - 1, from_high, high is None)
             elif from_high:
-                links[number] = Link(number, number + 1, from_low)
+                links[number] = Link(number, number + 1, from_low, low is None)
     return links
 
 
@@ -162,7 +166,8 @@ def walk(
             shape = None if prior is None else prior.logit(link.number)
             if shape is not None:
                 own = torch.from_numpy(shape.astype(np.float32)).to(logits.device)
-                logits = fusion.network * logits + fusion.shape * own
+                used = MOSTLY_SHAPE if link.is_open else fusion
+                logits = used.network * logits + used.shape * own
         done[link.number] = logits.sigmoid()
         is_empty = not bool((logits > 0).any())
         empty_in_a_row[link.number] = empty_in_a_row.get(link.before, 0) + 1 if is_empty else 0

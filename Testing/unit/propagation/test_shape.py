@@ -39,10 +39,35 @@ def test_structure_shrinks_to_nothing_before_an_empty_mark():
     assert radii[8] == 0
 
 
-def test_beyond_the_last_outline_it_goes_on_and_fades():
+def test_beyond_the_last_outline_nothing_says_that_it_goes_on():
     prior = ShapePrior.from_masks({4: disc(8)}, 1.0, 2.0)
-    np.testing.assert_array_equal(prior.distance(9), prior.distance(4))
+    np.testing.assert_array_equal(prior.distance(9), np.minimum(prior.distance(4), 0))
     assert np.abs(prior.logit(9)).max() < 0.5 * np.abs(prior.logit(5)).max()
+
+
+def test_ends_of_a_ball_are_foreseen():
+    masks = {number: disc(np.sqrt(12**2 - number**2)) for number in (-6, 0, 6)}
+    low, high = ShapePrior.from_masks(masks, 1.0, 1.0).ends
+    assert low == pytest.approx(-12, abs=0.6)
+    assert high == pytest.approx(12, abs=0.6)
+
+
+def test_tube_is_taken_to_go_on_by_the_distance_of_its_outlines_and_a_half():
+    prior = ShapePrior.from_masks(dict.fromkeys((4, 14, 24), disc(6)), 1.0, 1.0)
+    assert prior.ends == (4 - 15, 24 + 15)
+
+
+def test_neighboring_outlines_say_nothing_about_ends():
+    prior = ShapePrior.from_masks({4: disc(8), 5: disc(9), 6: disc(8)}, 1.0, 1.0)
+    assert prior.ends == (None, None)
+
+
+def test_structure_is_unlikely_beyond_its_end():
+    prior = ShapePrior.from_masks(dict.fromkeys((4, 14, 24), disc(6)), 1.0, 1.0)
+    peaks = [prior.logit(number).max() for number in (25, 32, 38, 40)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert peaks[0] <= 0
+    assert peaks[3] < -50
 
 
 def test_nothing_is_known_between_two_empty_marks():

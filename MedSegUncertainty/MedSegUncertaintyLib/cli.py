@@ -135,6 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_models(commands)
+    _add_official(commands)
     _add_segment(commands)
     _add_propagate(commands)
     _add_train(commands)
@@ -146,6 +147,18 @@ def _add_models(commands: Any) -> None:
     parser = commands.add_parser("models", help="list the installed model packages", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_models)
+
+
+def _add_official(commands: Any) -> None:
+    parser = commands.add_parser(
+        "add-universeg", help="install the UniverSeg authors' weights, for research only", allow_abbrev=False
+    )
+    parser.add_argument("--file", metavar="PT", type=Path, help="the authors' file, if it is here already")
+    parser.add_argument(
+        "--accept-license", action="store_true", help="agree to the license of the weights without being asked"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_add_official)
 
 
 def _add_segment(commands: Any) -> None:
@@ -344,6 +357,24 @@ def _channels_line(package: ModelPackage) -> str:
         return "\n    Image: a color photograph, or red, green and blue as channels"
     image, *others = map(str, package.channels)
     return f"\n    Image: {image}; channels: {', '.join(others)}"
+
+
+def run_add_official(options: argparse.Namespace) -> Answer:
+    """Install the UniverSeg authors' weights after the user agreed to their license."""
+    from MedSegUncertaintyLib.packages.official import install_official
+
+    package = install_official(options.accept_license or _agrees, options.file)
+    return {"name": package.name, "folder": str(package.folder)}, f"Model package: {package.folder}"
+
+
+def _agrees(question: str) -> bool:
+    """Ask on the terminal; without one the answer is no."""
+    print(question, file=sys.stderr)
+    if not sys.stdin.isatty():
+        print("Pass --accept-license to agree.", file=sys.stderr)
+        return False
+    print("Type yes to agree: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() == "yes"
 
 
 def run_segment(options: argparse.Namespace) -> Answer:

@@ -143,7 +143,7 @@ def download_package(
         CanceledError: The user declined.
         PackageError: The download failed, or what came is not what was promised. Nothing was installed.
     """
-    _check_scheme(url)
+    check_scheme(url)
     into = into or user_folder()
     agreed = consent(f"Download a model package from {url} into {into}?") if callable(consent) else consent
     if not agreed:
@@ -152,7 +152,7 @@ def download_package(
     with tempfile.TemporaryDirectory(dir=into, prefix=".download-") as staging:
         archive = Path(staging, PurePosixPath(urllib.parse.urlsplit(url).path).name or "package.zip")
         part = archive.with_name(archive.name + ".part")
-        digest = _download(url, part, progress)
+        digest = download_file(url, part, progress)
         if digest != sha256.lower():
             raise PackageError(f"The checksum of {url} is {digest} instead of {sha256.lower()}; nothing was installed.")
         part.rename(archive)
@@ -213,7 +213,8 @@ def _check_entries(zipped: zipfile.ZipFile, archive: Path) -> None:
         raise PackageError(f"{archive} would unpack to more than {MAX_UNPACKED_BYTES // 1024**3} GiB.")
 
 
-def _check_scheme(url: str) -> None:
+def check_scheme(url: str) -> None:
+    """Refuse an address that is neither https nor a file, with a ``PackageError``."""
     if urllib.parse.urlsplit(url).scheme not in ("https", "file"):
         raise PackageError(f"{url} is not an https address; model packages are downloaded over https only.")
 
@@ -222,12 +223,16 @@ class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but not to an unencrypted address."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        _check_scheme(newurl)
+        check_scheme(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(url: str, target: Path, progress: Progress | None) -> str:
-    """Download to a file; returns the SHA-256 of what was written."""
+def download_file(url: str, target: Path, progress: Progress | None) -> str:
+    """Download to a file; returns the SHA-256 of what was written. The user must have agreed before.
+
+    Raises:
+        PackageError: It failed.
+    """
     opener = urllib.request.build_opener(_HttpsRedirects)
     try:
         with opener.open(url, timeout=TIMEOUT_SECONDS) as response, target.open("wb") as file:

@@ -131,3 +131,17 @@ def test_labels_without_names_are_called_after_their_file(tmp_path):
     path = tmp_path / "organs.nii.gz"
     write_volume(path, np.arange(27, dtype=np.uint8).reshape(3, 3, 3) % 3, Geometry.from_parts((3, 3, 3), (1, 1, 1)))
     assert read_label_names(path, read_labels(path)) == {1: "organs 1", 2: "organs 2"}
+
+
+def test_authors_weights_are_not_installed_unasked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert main(["add-universeg", "--file", str(tmp_path / "weights.pt")]) == 4
+    words = capsys.readouterr().err
+    assert "solely for research purposes" in words
+    assert "Pass --accept-license to agree." in words
+
+
+def test_other_files_are_not_installed_as_the_authors(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert main(["add-universeg", "--file", str(files[0]), "--accept-license"]) == 3
+    assert "is not the UniverSeg authors' file" in capsys.readouterr().err

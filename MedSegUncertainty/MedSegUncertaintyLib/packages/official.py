@@ -20,8 +20,8 @@ URL = "https://github.com/JJGO/UniverSeg/releases/download/weights/universeg_v1_
 BLOB_ID = "eedd25b13679d2f06ec4f9b59bcf02fc9205e06b"
 LICENSE_NAME = "UniverSeg OpenRAIL++-M"
 LICENSE_TEXT = f"""These weights are licensed by their authors under the {LICENSE_NAME} license, whose Attachment A
-allows use solely for research purposes. Whoever passes them on, changed or not, must pass on that license and restriction.
-Full text: https://github.com/JJGO/UniverSeg (release "weights").
+allows use solely for research purposes. Whoever passes them on, changed or not, must pass on that license and
+restriction. Full text: https://github.com/JJGO/UniverSeg (release "weights").
 """
 CARD = """# UniverSeg v1 (the authors' weights)
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -470,6 +472,16 @@ def test_remove_takes_everything_away(shown):
     assert findResults(slicer.mrmlScene) == []
     assert shown.ui.noResultLabel.visible
     assert not shown.ui.resultFrame.visible
+
+
+def test_arrays_of_a_removed_result_are_let_go(shown, blob_result):
+    own = replace(blob_result)
+    kept = weakref.ref(own)
+    shown.widget.panel._export.keep(shown.nodes, own)
+    del own
+    assert kept() is not None
+    driving.click(shown.ui.removeButton)
+    driving.waitUntil(lambda: kept() is None)
 
 
 def test_numbers_are_exported(shown, tmp_path, monkeypatch):

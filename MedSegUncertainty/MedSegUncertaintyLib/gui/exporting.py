@@ -146,6 +146,10 @@ class ExportMenu:
         """Remember what a result in the scene was made from."""
         self._results[nodes.folder] = result
 
+    def keepOnly(self, folders: set[int]) -> None:
+        """Let go of the arrays of results whose folder is no longer in the scene."""
+        self._results = {folder: result for folder, result in self._results.items() if folder in folders}
+
     def forget(self) -> None:
         """The scene is about to be closed."""
         self._results = {}

@@ -237,4 +237,5 @@ class Panel(VTKObservationMixin):
             self._sceneTimer.start(100)
             return
         self._viewer.readResults()
+        self._export.keepOnly(self._viewer.folders)
         self.refresh()

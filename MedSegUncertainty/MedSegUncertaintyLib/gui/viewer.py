@@ -83,6 +83,11 @@ class ViewerPanel:
         """The result that is shown."""
         return self._nodes
 
+    @property
+    def folders(self) -> set[int]:
+        """Subject hierarchy folders of the results in the scene."""
+        return {one.folder for one in self._results}
+
     def readResults(self) -> None:
         """Look for results in the scene; nothing happens if they are the same."""
         found = findResults(slicer.mrmlScene)

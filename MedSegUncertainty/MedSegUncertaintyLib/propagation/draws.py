@@ -13,6 +13,9 @@ from MedSegUncertaintyLib.propagation.calibration import Calibration
 from MedSegUncertaintyLib.propagation.supports import Pool
 from MedSegUncertaintyLib.propagation.walk import NOTHING, Fusion, Network, Scene, SupportsOf, walk
 
+STRETCH = 0.4
+"""Largest change of the logarithm of how far a structure goes on beyond its outlines, both ways."""
+
 
 def draw(
     network: Network, scene: Scene, calibration: Calibration, seed: tuple[int, ...], start: int | None = None
@@ -21,7 +24,7 @@ def draw(
 
     The first draw changes nothing, sees every example and combines network and shape as the left-out examples say is
     best. Every other one draws examples with replacement, a change of query and examples together, and one of the
-    combinations that are nearly as good.
+    combinations that are nearly as good; where no mark says how far the structure goes on, it goes farther or less far.
 
     Args:
         network: Logits by example.
@@ -37,6 +40,8 @@ def draw(
     is_first = seed[-1] == 0
     change = Change.none() if is_first else Change.random(rng)
     fusion: Fusion = calibration.fusions[0 if is_first else int(rng.integers(len(calibration.fusions)))]
+    if not is_first:
+        fusion = replace(fusion, stretch=float(np.exp(rng.uniform(-STRETCH, STRETCH))))
     changed = replace(
         scene,
         images=change.images(scene.images),

@@ -34,15 +34,19 @@ class ShapePrior:
         distances: By slice number of each mark, signed distance to its outline in mm, positive inside (size, size);
             None for a slice that is marked as empty.
         slice_mm: Distance of slices.
+        stretch: Factor of how far the structure is taken to go on beyond its outlines.
     """
 
     distances: Mapping[int, np.ndarray | None]
     slice_mm: float
+    stretch: float = 1.0
 
     @classmethod
-    def from_masks(cls, masks: Mapping[int, np.ndarray], pixel_mm: float, slice_mm: float) -> ShapePrior:
+    def from_masks(
+        cls, masks: Mapping[int, np.ndarray], pixel_mm: float, slice_mm: float, stretch: float = 1.0
+    ) -> ShapePrior:
         """Prior of marks (size, size), 0 to 1; those without a pixel above one half are empty."""
-        return cls({number: signed_distance(mask, pixel_mm) for number, mask in masks.items()}, slice_mm)
+        return cls({number: signed_distance(mask, pixel_mm) for number, mask in masks.items()}, slice_mm, stretch)
 
     def distance(self, number: int) -> np.ndarray | None:
         """Interpolated signed distance in mm; None where no outline is near.
@@ -82,7 +86,7 @@ class ShapePrior:
         numbers = np.array([*outlined])
         if len(numbers) < 3 or self.slice_mm * np.ptp(numbers) < APART * max(own.max() for own in outlined.values()):
             return None, None
-        reach = REACH * np.ptp(numbers) / (len(numbers) - 1)
+        reach = self.stretch * REACH * np.ptp(numbers) / (len(numbers) - 1)
         return float(numbers[0] - reach), float(numbers[-1] + reach)
 
     @property
@@ -105,7 +109,8 @@ class ShapePrior:
         inside = slope**2 - 4 * bend * level
         if bend < 0 < inside:
             first, last = sorted((-slope + sign * np.sqrt(inside)) / (2 * bend) for sign in (-1, 1))
-            low, high = max(low, first), min(high, last)
+            low = max(low, numbers[0] - self.stretch * (numbers[0] - first))
+            high = min(high, numbers[-1] + self.stretch * (last - numbers[-1]))
         return float(min(low, numbers[0] - 1)), float(max(high, numbers[-1] + 1))
 
     def logit(self, number: int) -> np.ndarray | None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.propagation.examples import (
     Example,
@@ -12,7 +13,7 @@ from MedSegUncertaintyLib.propagation.examples import (
     plane_with_fewest,
     structures_of,
 )
-from MedSegUncertaintyLib.propagation.scenes import Marks, focus
+from MedSegUncertaintyLib.propagation.scenes import Marks, focus, frame
 from MedSegUncertaintyLib.propagation.stacks import SOFT_TISSUE_HU, WIDE_HU, ct_window, make_stack
 from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
 
@@ -162,6 +163,14 @@ def test_ct_is_shown_in_the_window_of_what_was_outlined():
     assert ct_window(array, np.arange(8)[:, None, None] == 4 + 0 * array) == SOFT_TISSUE_HU
     assert ct_window(array, array > 300) == WIDE_HU
     assert ct_window(array + 2000, None) is None
+
+
+def test_large_structures_are_seen_with_twice_the_pixels(ball_volume):
+    stack = make_stack(ball_volume, "axial")
+    small, large = np.zeros((2, SIZE, SIZE), bool)
+    small[4:8, 4:8], large[2:30, 2:30] = True, True
+    sizes = [frame(stack, Marks({4: mask}), [], 12, False, torch.device("cpu")).square.size for mask in (small, large)]
+    assert sizes == [12, 24]
 
 
 def test_square_holds_the_outlines_and_stays_inside(ball_volume):

@@ -57,6 +57,13 @@ def test_tube_is_taken_to_go_on_by_the_distance_of_its_outlines_and_a_half():
     assert prior.ends == (4 - 15, 24 + 15)
 
 
+def test_stretched_prior_goes_on_farther():
+    masks = {number: disc(np.sqrt(12**2 - number**2)) for number in (-6, 0, 6)}
+    low, high = ShapePrior.from_masks(masks, 1.0, 1.0, stretch=1.5).ends
+    assert low == pytest.approx(-15, abs=0.9)
+    assert high == pytest.approx(15, abs=0.9)
+
+
 def test_neighboring_outlines_say_nothing_about_ends():
     prior = ShapePrior.from_masks({4: disc(8), 5: disc(9), 6: disc(8)}, 1.0, 1.0)
     assert prior.ends == (None, None)

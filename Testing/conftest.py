@@ -111,7 +111,7 @@ def weighing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
     class Weighing(torch.nn.Module):
         spatial_dims = network_dims = 3
-        classes, size_multiple, blendable = 2, 1, True
+        classes, size_multiple, blendable, controls = 2, 1, True, frozenset()
 
         def __init__(self, channels: int) -> None:
             super().__init__()

@@ -181,6 +181,10 @@ def _add_segment(commands: Any) -> None:
         "--temperature", type=_request_field("temperature", float), default=1.0, metavar="T",
         help="scale of the noise: 0 none, 1 as trained (default)",
     )  # fmt: skip
+    parser.add_argument(
+        "--class-weights", type=_request_field("class_weights", numbers), default=(), metavar="W,...",
+        help="how far each structure moves from its mean: 1 as trained (SSN)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument(
         "--dicom", action="store_true", help="also write DICOM segmentations and maps that refer to the DICOM images"
@@ -262,6 +266,11 @@ def _add_samples_and_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_request_field("seed", int), default=0, metavar="N", help="same seed, same samples (default 0)"
     )
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    return tuple(float(part) for part in text.split(","))
 
 
 def _request_field(name: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -391,6 +400,7 @@ def run_segment(options: argparse.Namespace) -> Answer:
             roi=options.roi,
             device=options.device,
             temperature=options.temperature,
+            class_weights=options.class_weights,
         )
         # What is quick to find out comes before what takes long.
         package = find_package(request.package)

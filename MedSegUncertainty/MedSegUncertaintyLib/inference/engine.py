@@ -95,6 +95,7 @@ class Engine:
         cancel: Checked before every layer and every part of a pass.
         listener: Hears about progress.
         kept: Where the encoding of the last image is looked for and left; the model must be of it.
+        controls: Further arguments of the model's ``draw``.
     """
 
     def __init__(
@@ -105,10 +106,12 @@ class Engine:
         cancel: CancelToken,
         listener: Callable[[Progress], None] | None,
         kept: Kept | None = None,
+        controls: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._model = model
         self._allow_cpu, self._listener = allow_cpu, listener
         self._kept = kept
+        self._controls = controls or {}
         self.cancel = cancel
         edges = CPU_TILE_EDGE if device.type == "cpu" else TILE_EDGE
         self.plan = Plan(device, edges[model.network_dims])
@@ -215,7 +218,8 @@ class Engine:
     def _draw_part(self, region: Slices, encoding: Encoding, numbers: range, noise: NoiseSource) -> Tensor:
         self.cancel.check()
         device = next(iter(encoding.values())).device
-        return self._model.draw(encoding, noise.draw(self._model.noise(encoding), numbers, region, device))
+        drawn = noise.draw(self._model.noise(encoding), numbers, region, device)
+        return self._model.draw(encoding, drawn, **_moved(self._controls, device))
 
     def _slabs(self, shape: tuple[int, ...], draws: int) -> list[Slices]:
         """The grid in slabs, each so thin that its draws are one pass."""

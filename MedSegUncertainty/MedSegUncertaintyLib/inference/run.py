@@ -79,15 +79,34 @@ def segment(
     model = load_sampler(package) if kept is None else kept.model(package)
     if model.spatial_dims == 2:
         model = walker(model, package, placement.model)
+    controls = draw_controls(model, package, request)
     image = torch.from_numpy(model_image(package, placement, images))
     cancel.check()
-    engine = Engine(model, device, request.allow_cpu, cancel, progress, kept)
+    engine = Engine(model, device, request.allow_cpu, cancel, progress, kept, controls)
     samples, stream = _gather(engine, image, placement, request, preview)
     provenance = _provenance(engine, time.monotonic() - started, placement)
     provenance |= {"channels": record, "scaled": volume.scaled}
     return InferenceResult(
         request, package, volume.name, volume.geometry, placement.box, samples, stream.result(), provenance
     )
+
+
+def draw_controls(model: SamplerModule, package: ModelPackage, request: InferenceRequest) -> dict[str, torch.Tensor]:
+    """What a request sets of the model's draws.
+
+    Raises:
+        BadInputError: The model has no such control, or it does not fit the structures.
+    """
+    if not request.class_weights:
+        return {}
+    if "class_weights" not in model.controls:
+        raise BadInputError(f"The samples of {package.name} have no class weights; leave them out.")
+    if len(request.class_weights) != len(package.structures):
+        raise BadInputError(
+            f"{package.name} has {len(package.structures)} structures and needs a class weight for each, not "
+            f"{len(request.class_weights)}."
+        )
+    return {"class_weights": torch.tensor([1.0, *request.class_weights])}  # the background as trained
 
 
 def _gather(

@@ -34,6 +34,7 @@ class SliceWalker(nn.Module):
         super().__init__()
         self.model, self.correlation = model, correlation
         self.channels, self.classes, self.blendable = model.channels, model.classes, model.blendable
+        self.controls = model.controls
 
     def encode(self, image: Tensor) -> Encoding:
         """Fields (1, F, slices, rows, columns) of all slices."""
@@ -50,10 +51,10 @@ class SliceWalker(nn.Module):
             for name, field in fields.items()
         }
 
-    def draw(self, encoding: Encoding, noise: Mapping[str, Tensor]) -> Tensor:
+    def draw(self, encoding: Encoding, noise: Mapping[str, Tensor], **controls: Tensor) -> Tensor:
         """Logits (S, classes, slices, rows, columns)."""
         count = next(iter(encoding.values())).shape[2]
-        slices = (self.model.draw(_slice_of(encoding, k), _slice_of(noise, k)) for k in range(count))
+        slices = (self.model.draw(_slice_of(encoding, k), _slice_of(noise, k), **controls) for k in range(count))
         return torch.stack(list(slices), dim=2)
 
 

@@ -44,6 +44,7 @@ class Sampler(Protocol):
         classes: Number of output classes, background (0) included.
         size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this.
         blendable: Whether a draw is linear in the fields of the encoding, so that tiles may be blended before drawing.
+        controls: Further arguments of :meth:`draw` that a request may give.
     """
 
     spatial_dims: int
@@ -52,6 +53,7 @@ class Sampler(Protocol):
     classes: int
     size_multiple: int
     blendable: bool
+    controls: frozenset[str]
 
     def encode(self, image: Tensor) -> Encoding:
         """Encode one image (1, channels, *spatial)."""
@@ -61,6 +63,6 @@ class Sampler(Protocol):
         """Which noise one draw from this encoding needs."""
         ...
 
-    def draw(self, encoding: Encoding, noise: Mapping[str, Tensor]) -> Tensor:
+    def draw(self, encoding: Encoding, noise: Mapping[str, Tensor], **controls: Tensor) -> Tensor:
         """Logits (S, classes, *spatial) of the S draws whose noise is given."""
         ...

@@ -78,7 +78,7 @@ def milliliters(value: float) -> str:
 
 def _header(document: Document) -> str:
     request, provenance = document["request"], document["provenance"]
-    package = document["package"]
+    package, weights = document["package"], request["class_weights"]
     facts = {
         "Image": document["image"]["name"],
         **{f"Channel {part['role']}": f"{part['image']} ({part['name']})" for part in document["image"]["channels"]},
@@ -86,6 +86,7 @@ def _header(document: Document) -> str:
         "Model family": package["family"],
         "Samples": request["samples"],
         "Seed / temperature": f"{request['seed']} / {request['temperature']:g}",
+        **({"Class weights": ", ".join(f"{weight:g}" for weight in weights)} if weights else {}),
         "Region of interest": _roi(request["roi"]),
         "Image grid": _grid(document),
         "Device": provenance.get("device", request["device"]),

@@ -1,6 +1,7 @@
 """From a volume to a result with a package of random weights: grid, region, seeds, devices, refusals."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,24 @@ def test_storage_order_of_the_voxels_does_not_matter(
     got = segment(turned, request(package, temperature=0.0)).statistics.mean
     back = (got[:, ::-1] if flip else got).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(back, straight.statistics.mean, atol=1e-5)
+
+
+def test_class_weights_move_one_structure(package: ModelPackage, blob_volume: Volume) -> None:
+    as_trained = segment(blob_volume, request(package))
+    ones = segment(blob_volume, request(package, class_weights=(1.0, 1.0)))
+    np.testing.assert_array_equal(ones.statistics.variance, as_trained.statistics.variance)
+    wild = segment(blob_volume, request(package, class_weights=(1.0, 8.0)))
+    assert wild.statistics.variance[1].mean() > 2 * as_trained.statistics.variance[1].mean()
+    with pytest.raises(BadInputError, match="two-blobs has 2 structures and needs a class weight for each, not 1"):
+        segment(blob_volume, request(package, class_weights=(1.0,)))
+
+
+def test_a_model_without_class_weights_says_so(
+    weighing_package: Callable[..., ModelPackage], blob_volume: Volume
+) -> None:
+    package = weighing_package({"t1": 1.0})
+    with pytest.raises(BadInputError, match=f"The samples of {package.name} have no class weights; leave them out"):
+        segment(blob_volume, request(package, class_weights=(1.0,)))
 
 
 def test_region_of_interest_limits_the_output(package: ModelPackage, blob_volume: Volume) -> None:
@@ -221,7 +240,7 @@ def test_volumes_of_scripts_are_checked_like_files(package: ModelPackage, blob_v
 
 def test_request_survives_json() -> None:
     roi = RegionOfInterest((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
-    asked = InferenceRequest("some-package", samples=7, seed=3, roi=roi, temperature=0.5)
+    asked = InferenceRequest("some-package", samples=7, seed=3, roi=roi, temperature=0.5, class_weights=(1.0, -2.0))
     assert InferenceRequest.from_json(json.loads(json.dumps(asked.to_json()))) == asked
 
 
@@ -231,6 +250,7 @@ def test_request_survives_json() -> None:
         ({"samples": 0}, "The number of samples must be between 1 and 1000, not 0."),
         ({"seed": -1}, "The seed must be between 0 and 4294967295, not -1."),
         ({"temperature": 11.0}, "The temperature must be between 0 and 10, not 11."),
+        ({"class_weights": (11.0,)}, "Class weights must be between -10 and 10."),
     ],
 )
 def test_bad_requests_are_one_sentence(options: dict, sentence: str) -> None:

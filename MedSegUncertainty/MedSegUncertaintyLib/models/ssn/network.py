@@ -34,6 +34,7 @@ class SSN(nn.Module):
     """
 
     blendable = True
+    controls = frozenset({"class_weights"})
 
     def __init__(
         self,

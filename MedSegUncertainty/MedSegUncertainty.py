@@ -54,6 +54,7 @@ class MedSegUncertaintyParameterNode:
         samples: How many segmentations to draw.
         seed: The same seed draws the same segmentations.
         temperature: Scale of the noise, 1 as it was trained.
+        classWeights: How far each structure moves from its mean; empty for all as trained.
         device: Where the network runs.
         allowCpu: Whether to go on with the CPU when the memory of the graphics card runs out.
         result: Segmentation of the samples of the result that is shown.
@@ -65,6 +66,7 @@ class MedSegUncertaintyParameterNode:
     samples: Annotated[int, WithinRange(1, 1000)] = 16
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
     temperature: Annotated[float, WithinRange(0, 2)] = 1.0
+    classWeights: list[float]
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     allowCpu: bool = True
     result: slicer.vtkMRMLSegmentationNode

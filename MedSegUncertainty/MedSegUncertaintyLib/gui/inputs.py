@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.gui.channels import ChannelSelectors
+from MedSegUncertaintyLib.gui.class_weights import ClassWeights
 from MedSegUncertaintyLib.gui.models import WARNING_COLOR, ModelList
 from MedSegUncertaintyLib.gui.region import placeRegion
 from MedSegUncertaintyLib.inference.request import InferenceRequest
@@ -33,6 +34,7 @@ class InputsPanel:
         self._facts: tuple[Any, ImageFacts | None] = (None, None)
         self._models = ModelList(ui.modelList, self._onModelChosen)
         self._channels = ChannelSelectors(ui.channelsFrame, changed)
+        self._weights = ClassWeights(ui.classWeightsFrame, lambda: self._parameters)
         ui.misfitLabel.setStyleSheet(f"color: {WARNING_COLOR}")
         ui.placeRegionButton.connect("clicked()", self.placeRegion)
         ui.showRegionCheckBox.connect("clicked(bool)", self.showRegion)
@@ -64,7 +66,9 @@ class InputsPanel:
         self._ui.regionHint.setVisible(bool(hint))
         self._ui.placeRegionButton.enabled = facts is not None
         self._showRegionBox()
-        self._ui.ssnGroup.setVisible(package is not None and package.family == "ssn")
+        isSsn = package is not None and package.family == "ssn"
+        self._ui.ssnGroup.setVisible(isSsn)
+        self._weights.show([structure.name for structure in package.structures] if isSsn else [])
 
     def whyNot(self) -> str:
         """Why nothing can be run yet, as a sentence that says what to do; empty if it can."""
@@ -96,7 +100,10 @@ class InputsPanel:
             BadInputError: The region is empty.
         """
         p = self._parameters
-        return InferenceRequest(p.packageName, p.samples, p.seed, self._region(), p.device, p.temperature, p.allowCpu)
+        weights = self._weights.values(len(self.package.structures)) if self.package.family == "ssn" else []
+        return InferenceRequest(
+            p.packageName, p.samples, p.seed, self._region(), p.device, p.temperature, p.allowCpu, tuple(weights)
+        )
 
     @property
     def channelNodes(self) -> dict[str, Any]:
@@ -150,5 +157,7 @@ class InputsPanel:
         return None if self._parameters.region is None else regionFromNode(self._parameters.region)
 
     def _onModelChosen(self, name: str) -> None:
+        if name != self._parameters.packageName:
+            self._parameters.classWeights = []
         self._parameters.packageName = name
         self._changed()

@@ -264,7 +264,7 @@ def test_class_weights_follow_the_structures_and_reach_the_request(packages, pan
     inputs = panel.panel._inputs
     names = [structure.name for structure in inputs.package.structures]
     form = panel.ui.classWeightsFrame.layout()
-    assert form.rowCount() == len(names) == 2
+    assert form.rowCount() == 1 + len(names) == 3  # a heading and the sliders
     assert inputs.request().class_weights == ()
     sliders = inputs._weights._sliders
     sliders[1].value = -1.5

@@ -45,6 +45,7 @@ class ClassWeights:
         while form.rowCount():
             form.removeRow(0)
         self._names, self._sliders = names, []
+        form.addRow(qt.QLabel(_("Class weights, 1 as trained:")))
         for name in names:
             slider = ctk.ctkSliderWidget()
             slider.minimum, slider.maximum, slider.singleStep, slider.decimals = -LIMIT, LIMIT, 0.1, 1

@@ -291,4 +291,6 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
         ui, _panel = self.openPanel()
         named = {widget.property("SlicerParameterName") for widget in vars(ui).values() if hasattr(widget, "property")}
         named.discard(None)
-        self.assertEqual(named | {"packageName", "classWeights", "result"}, set(MedSegUncertaintyParameterNode.allParameters))
+        self.assertEqual(
+            named | {"packageName", "classWeights", "result"}, set(MedSegUncertaintyParameterNode.allParameters)
+        )

@@ -644,8 +644,9 @@ def _expectations(document: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: no Dice can be expected from a single example; outline a second slice.")
         else:
             lines.append(
-                f"{name}: expect a Dice of at least about {known['expected_dice']:.2f}, with which {known['left_out']} "
-                f"left-out example{'s' * (known['left_out'] > 1)} {'were' if known['left_out'] > 1 else 'was'} found."
+                f"{name}: expect a Dice of about {known['expected_dice']:.2f} near the outlines, with which "
+                f"{known['left_out']} left-out example{'s' * (known['left_out'] > 1)} could be found; beyond the "
+                "outermost ones nothing is known, so look there first."
             )
     return lines
 

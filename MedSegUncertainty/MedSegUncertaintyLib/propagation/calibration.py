@@ -1,7 +1,8 @@
 """What the examples themselves say about the result: each is left out once, and found again by the others.
 
 This chooses how much the shape counts, scales the logits so that probabilities mean what they say, and tells the user
-which overlap to expect. It errs on the safe side: a left-out example is farther from the others than most slices are.
+which overlap to expect between the examples. There it errs on the safe side, since a left-out example is farther from
+the others than most slices are; about slices beyond the outermost examples it says nothing.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 # make run IMAGE=... MODEL=... ROI=R,A,S,X,Y,Z   segment an image of yours (ROI: center and size in mm; optional)
 # make desktop [IMAGE=...]                       the module in a stand-in for Slicer's window
 # make test                                      lint and test
+# make screenshots                               the pictures of README, taken anew
 # Everything is installed into .venv, once; remove that folder to start over.
 
 SHELL := /bin/bash
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Off-screen rendering of the pictures in a report.
 DEBIAN_PACKAGES := libegl1 libgl1-mesa-dri
 # What Qt needs besides (shared-mime-info brings GLib, whose own package has a name that changes), and what it needs of X.
-test lint desktop: DEBIAN_PACKAGES += libgl1 libxkbcommon0 libfontconfig1 libdbus-1-3 shared-mime-info fonts-dejavu-core
+test lint desktop screenshots: DEBIAN_PACKAGES += libgl1 libxkbcommon0 libfontconfig1 libdbus-1-3 shared-mime-info fonts-dejavu-core
 desktop: DEBIAN_PACKAGES += libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
   libxcb-render-util0 libxcb-shape0
 
@@ -32,7 +33,7 @@ OUTPUT ?= output
 # Recipes read these from the environment, where spaces and quotes in a path do no harm.
 export IMAGE MODEL ROI SAMPLES OUTPUT SAMPLE_IMAGE
 
-.PHONY: run desktop test lint system-packages cmake-lists
+.PHONY: run desktop screenshots test lint system-packages cmake-lists
 
 run: $(STAMPS)/run $(SAMPLE_STAMP)
 	@set -e; \
@@ -42,6 +43,9 @@ run: $(STAMPS)/run $(SAMPLE_STAMP)
 	  --samples "$$SAMPLES" --seed 0 --output "$$OUTPUT"; \
 	for file in "$$OUTPUT"/*.html; do [ -e "$$file" ] && echo "Report: $$file"; done; \
 	for file in "$$OUTPUT"/*.mrb "$$OUTPUT"/*.mrml; do [ -e "$$file" ] && echo "Scene:  $$file"; done; true
+
+screenshots: $(STAMPS)/test $(STAMPS)/sample-image
+	QT_QPA_PLATFORM=offscreen PYTHONPATH=Testing OMP_NUM_THREADS=1 $(BIN)/python scripts/make_screenshots.py
 
 # A volume is made on the fly when no image is given.
 desktop: $(STAMPS)/test

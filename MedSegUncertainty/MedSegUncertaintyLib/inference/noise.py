@@ -83,7 +83,7 @@ class NoiseSource:
 
         Returns:
             Per field (S, channels) if global, (S, channels, slices) if it follows the slices of the region,
-            (S, channels, *region) if tied to voxels.
+            (S, channels, *region) if tied to voxels, (S, channels, *cells) if tied to cells.
         """
         # One sample at a time stays in the cache: more than twice as fast as all at once on a CPU.
         return {
@@ -99,6 +99,8 @@ class NoiseSource:
                 return self._process(name, field, sample, region[0], device)
             case "voxel":
                 return self._field(name, field, sample, self._voxel_numbers(region, device))
+            case "grid":
+                return self._field(name, field, sample, self._voxel_numbers(_cells(region, field.strides), device))
 
     def _process(self, name: str, field: NoiseField, sample: int, slices: slice, device: torch.device) -> Tensor:
         """A stationary Gaussian process of variance 1, (channels, slices): white noise under a moving Gaussian.
@@ -132,3 +134,8 @@ class NoiseSource:
             along = torch.arange(part.start, part.stop, dtype=torch.int64, device=device)
             numbers = (numbers.unsqueeze(-1) << _AXIS_BITS) + along
         return numbers
+
+
+def _cells(region: Slices, strides: tuple[int, ...]) -> Slices:
+    """The cells that a region covers, wholly or in part."""
+    return tuple(slice(a.start // b, -(-a.stop // b)) for a, b in zip(region, strides, strict=True))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 FAMILIES: dict[str, str] = {
+    "hpunet": "MedSegUncertaintyLib.models.hpunet",
     "ssn": "MedSegUncertaintyLib.models.ssn",
     "universeg": "MedSegUncertaintyLib.models.universeg",
 }

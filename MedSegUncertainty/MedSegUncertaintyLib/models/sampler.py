@@ -22,16 +22,19 @@ class NoiseField:
     """Standard normal noise that one draw needs under one name.
 
     Attributes:
-        channels: Numbers per draw ("global"), per slice ("slices") or per voxel ("voxel").
+        channels: Numbers per draw ("global"), per slice ("slices"), per voxel ("voxel") or per cell ("grid").
         layout: "global": one vector for the whole image, (S, channels). "slices": a stationary Gaussian process along
             the first axis, (S, channels, slices). "voxel": a field tied to the voxels of the model's grid,
-            (S, channels, *spatial). Overlapping tiles get the same values.
+            (S, channels, *spatial). "grid": likewise of coarser cells, (S, channels, *cells), the first of which begins
+            at the grid's first voxel. Overlapping tiles get the same values.
         correlation: Correlation length of "slices", in slices.
+        strides: Voxels that a cell of "grid" is wide along each axis.
     """
 
     channels: int
-    layout: Literal["global", "slices", "voxel"]
+    layout: Literal["global", "slices", "voxel", "grid"]
     correlation: float = 0.0
+    strides: tuple[int, ...] = ()
 
 
 class Sampler(Protocol):

@@ -86,3 +86,13 @@ def test_a_process_is_the_same_in_every_tile() -> None:
     whole = NoiseSource(seed=7).draw(fields, [2], GRID, CPU)["w"]
     tile = NoiseSource(seed=7).draw(fields, [2], (slice(9, 15), *GRID[1:]), CPU)["w"]
     torch.testing.assert_close(tile, whole[..., 9:15], rtol=1e-6, atol=1e-6)
+
+
+def test_cells_of_a_grid_have_noise_of_their_own_in_every_tile() -> None:
+    fields = {"z": NoiseField(2, "grid", strides=(4, 8))}
+    source = NoiseSource(seed=3)
+    whole = source.draw(fields, range(3), (slice(0, 32), slice(0, 64)), CPU)["z"]
+    tile = source.draw(fields, [2], (slice(8, 24), slice(16, 40)), CPU)["z"]
+    assert whole.shape == (3, 2, 8, 8)
+    assert torch.equal(tile, whole[2:3, :, 2:6, 2:5])
+    assert whole.unique().numel() == whole.numel()

@@ -1,0 +1,21 @@
+"""Hierarchical Probabilistic U-Net: a ladder of latent maps, from what is there at all to where its border runs."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.models.hpunet.network import HPUNet
+    from MedSegUncertaintyLib.models.hpunet.objective import HPUNetObjective
+
+
+def build(arguments: dict[str, Any]) -> "HPUNet":
+    """Network from the constructor arguments of a package; imports torch."""
+    from MedSegUncertaintyLib.models.hpunet.network import HPUNet
+
+    return HPUNet(**arguments)
+
+
+def build_objective(settings: dict[str, Any]) -> "HPUNetObjective":
+    """What training minimizes, from the recipe's settings; imports torch."""
+    from MedSegUncertaintyLib.models.hpunet.objective import HPUNetObjective
+
+    return HPUNetObjective(**settings)

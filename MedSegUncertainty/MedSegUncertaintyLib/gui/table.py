@@ -43,6 +43,7 @@ class StructureTable:
         header = widget.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.setHighlightSections(False)  # bold text would not fit
         widget.connect("cellDoubleClicked(int,int)", self._onDoubleClicked)
 
     @property
@@ -86,4 +87,6 @@ def _texts(row: StructureRow) -> list[str]:
 def _icon(color: tuple[float, float, float]) -> Any:
     pixels = qt.QPixmap(ICON_PIXELS, ICON_PIXELS)
     pixels.fill(qt.QColor.fromRgbF(*color))
-    return qt.QIcon(pixels)
+    icon = qt.QIcon(pixels)
+    icon.addPixmap(pixels, qt.QIcon.Selected)  # or the color of a selected structure would change
+    return icon

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -199,6 +200,11 @@ class ViewerPanel:
 
     def _compare(self) -> None:
         comparison.compareSamples(self._nodes, self._plane)
+        qt.QTimer.singleShot(0, self._frameComparison)  # new views get their sizes first
+
+    def _frameComparison(self) -> None:
+        if self._nodes is not None and comparison.isComparing(self._nodes):
+            comparison.frameViews(self._nodes, self._plane)
 
     def _showMap(self) -> None:
         kind = self._ui.mapSelector.currentData

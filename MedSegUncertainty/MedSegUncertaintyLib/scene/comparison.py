@@ -96,11 +96,20 @@ def compareSamples(nodes: ResultNodes, plane: str = "Axial") -> dict[str, int]:
         sliceNode.SetOrientation(plane)
         _prepareLayers(sliceNode, volumeNode)
         _showAlone(nodes, sample, sliceNode)
-        showRegion(nodes, sliceNode)
-    jumpToSlice(nodes, plane)
+    frameViews(nodes, plane)
     if shownOverlay(nodes) is not None:
         showLastOverlay(nodes)  # also in these views
     return chosen
+
+
+def frameViews(nodes: ResultNodes, plane: str) -> None:
+    """Zoom the views to what was segmented, at the slice where the samples differ most.
+
+    To be called again once new views have their sizes.
+    """
+    for name, _, _ in VIEWS.values():
+        showRegion(nodes, nodes.scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
+    jumpToSlice(nodes, plane)
 
 
 def isComparing(nodes: ResultNodes) -> bool:

@@ -101,7 +101,7 @@ MAP_KINDS: dict[str, MapKind] = {
     ),
 }
 
-LEGEND_SIZE, LEGEND_POSITION = (0.08, 0.4), (0.97, 0.5)
+LEGEND_SIZE, LEGEND_POSITION, LEGEND_DARKNESS = (0.08, 0.4), (0.97, 0.5), 0.5
 """Shares of the view: width and height, of which the width decides how large the text is; place along both."""
 
 DEFAULT_MAPS = ("mean", "variance", "entropy", "mutual_information")
@@ -166,5 +166,9 @@ def addLegend(volumeNode: Any, scale: str) -> Any:
     legend.SetPosition(*LEGEND_POSITION)
     legend.SetLabelFormat("%.2f")
     legend.SetNumberOfLabels(6)
+    for style in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        style.SetFontFamilyToArial()
+        style.SetBackgroundColor(0.0, 0.0, 0.0)  # white letters cannot be read on a bright image
+        style.SetBackgroundOpacity(LEGEND_DARKNESS)
     legend.SetVisibility(False)
     return legend

@@ -126,6 +126,9 @@ class qMRMLSliceControllerWidget(qMRMLViewControllerBar):
         d.following = True
         if d.logic.GetSliceOffsetRangeResolution(bounds, resolution):
             d.slider.minimum, d.slider.maximum, d.slider.singleStep = bounds[0], bounds[1], resolution.get()
+        normal = [d.logic.GetSliceNode().GetSliceToRAS().GetElement(row, 2) for row in range(3)]
+        axis = max(range(3), key=lambda row: abs(normal[row]))
+        d.slider.prefix = ("LPI" if normal[axis] < 0 else "RAS")[axis] + ": "
         d.slider.setValue(d.logic.GetSliceOffset())
         d.following = False
 

@@ -57,6 +57,9 @@ def install() -> None:
 
     _export(slicer, "q", markups, segments, sequences, files, modules)
     _export(slicer, "q", layout, plot_view, render_view, slice_view, table_view, three_d_view, view_widget)
+    from slicer_stand_in.widgets import editor_effects, segment_editor
+
+    _export(slicer, "q", editor_effects, segment_editor)
 
 
 def _export(target: Any, prefix: str, *modules: Any) -> None:

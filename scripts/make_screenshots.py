@@ -22,8 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "Resources" / "Screenshots"
 MODULE = ROOT / "MedSegUncertainty" / "MedSegUncertainty.py"
 IMAGE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
-WINDOW_SIZE = (1400, 900)
+WINDOW_SIZE = (1400, 920)
 LEFT_HIPPOCAMPUS = (-27.0, -22.0, -14.0)
+MARGIN = 1.1
+PANEL_WIDTH = 480
 SECONDS = 600.0
 
 
@@ -40,6 +42,7 @@ class Tour:
         self.window = slicer.util.mainWindow()
         self.window.resize(*WINDOW_SIZE)
         self.window.show()
+        self.window.centralWidget().setSizes([PANEL_WIDTH, WINDOW_SIZE[0] - PANEL_WIDTH])
         slicer.util.selectModule(loadScriptedModule(MODULE))
         self.module = slicer.modules.MedSegUncertaintyWidget
         self.ui = self.module.ui
@@ -61,7 +64,7 @@ class Tour:
         picture = self.window.grab()
         if popup is not None:
             painter = qt.QPainter(picture)
-            painter.drawPixmap(self.window.mapFromGlobal(popup.pos), popup.grab())
+            painter.drawPixmap(widget.mapTo(self.window, widget.rect.bottomLeft()), popup.grab())
             painter.end()
         path = FOLDER / f"{number}.png"
         picture.save(str(path))
@@ -82,13 +85,19 @@ class Tour:
 
         manager = self.app.layoutManager()
         for name in manager.sliceViewNames():
-            showRegion(self.module.panel._viewer.nodes, manager.sliceWidget(name).mrmlSliceNode())
+            node = manager.sliceWidget(name).mrmlSliceNode()
+            showRegion(self.module.panel._viewer.nodes, node)
+            width, height, depth = node.GetFieldOfView()
+            node.SetFieldOfView(MARGIN * width, MARGIN * height, depth)
 
-    def turn(self, right: int, down: int) -> None:
-        """Drag in the 3D view."""
+    def turn(self, right: int, down: int, notches: int) -> None:
+        """Drag in the 3D view, and turn the wheel to come nearer; without the box, which is larger than the view by then."""
         view = self.app.layoutManager().threeDWidget(0).threeDView()
+        view.mrmlViewNode().SetBoxVisible(False)
+        view.mrmlViewNode().SetAxisLabelsVisible(False)
         start = (view.width / 2, view.height / 2)
         self.driving.drag(view, start, (start[0] + right, start[1] + down))
+        self.driving.wheel(view, notches)
 
     def choose(self, selector: Any, text: str) -> None:
         """Choose an entry of a list."""
@@ -126,21 +135,26 @@ def main() -> None:
     tour.take(4, ui.progressFrame)
     driving.waitUntil(lambda: ui.applyButton.text == "Apply", SECONDS)
     driving.waitUntil(lambda: tour.module.panel._viewer._surfaces is None, SECONDS)
+    ui.inputsCollapsibleButton.collapsed = True
     tour.zoom()
-    tour.turn(150, -60)
+    tour.turn(140, -20, 2)
     tour.take(5, ui.exportButton)
     driving.click(ui.outlinesModeButton)
     tour.take(6, ui.exportButton)
+    driving.click(ui.sampleModeButton)
+    ui.sampleSlider.value = 7
+    tour.take(7, ui.exportButton)
     driving.click(ui.contoursModeButton)
     tour.choose(ui.mapSelector, "Variance")
     tour.double_click(0)
     tour.take(1, ui.exportButton)
+    tour.choose(ui.mapSelector, "None")
     driving.click(ui.compareModeButton)
-    tour.take(7, ui.exportButton)
+    tour.take(8, ui.exportButton)
     driving.click(ui.contoursModeButton)
     menu = ui.exportButton.menu()
     menu.popup(ui.exportButton.mapToGlobal(ui.exportButton.rect.bottomLeft()))
-    tour.take(8, ui.exportButton, menu)
+    tour.take(9, ui.exportButton, menu)
 
 
 if __name__ == "__main__":

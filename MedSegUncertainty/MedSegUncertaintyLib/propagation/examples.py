@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.models.structures import Structure
-from MedSegUncertaintyLib.propagation.scenes import Marks
 from MedSegUncertaintyLib.propagation.stacks import PLANES, Stack
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
@@ -33,11 +32,27 @@ class Example:
         labels: Label map, whole numbers; 0 is background.
         image: What it belongs to; None for the image that is to be segmented.
         names: What its labels are called; "label 3" where nothing is said.
+        absent: Slices of another image than the one to be segmented that do not show a structure, by its name; indices
+            along its own axis, counted from 0. For the image itself the request says so.
     """
 
     labels: Volume
     image: Volume | None = None
     names: Mapping[int, str] | None = None
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The examples of one structure in one stack.
+
+    Attributes:
+        masks: Outlined slices (rows, columns) bool, by slice number.
+        absent: Numbers of the slices that are marked as empty.
+    """
+
+    masks: Mapping[int, np.ndarray]
+    absent: frozenset[int] = frozenset()
 
 
 def check_example(example: Example, query: Volume) -> None:

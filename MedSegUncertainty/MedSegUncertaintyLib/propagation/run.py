@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from MedSegUncertaintyLib.inference.device import choose_device, describe_device
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
-from MedSegUncertaintyLib.models.universeg import Prepared, UniverSeg
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.store import find_package
-from MedSegUncertaintyLib.packages.weights import load_sampler
 from MedSegUncertaintyLib.propagation.examples import Example
+from MedSegUncertaintyLib.propagation.guidance import guide
+from MedSegUncertaintyLib.propagation.kept import Kept
 from MedSegUncertaintyLib.propagation.request import PropagationRequest
 from MedSegUncertaintyLib.propagation.session import FinishedSlice, Session
 from MedSegUncertaintyLib.propagation.stacks import PERCENTILES
@@ -38,6 +38,8 @@ def propagate(
     cancel: CancelToken | None = None,
     preview: Callable[[StatisticsStream, Geometry], None] | None = None,
     finished: Callable[[FinishedSlice], None] | None = None,
+    start: int | None = None,
+    kept: Kept | None = None,
 ) -> InferenceResult:
     """Draw the requested samples and gather their statistics, all on the grid of ``volume``.
 
@@ -48,7 +50,11 @@ def propagate(
         progress: Called at the start of each stage and after each slice, in this thread.
         cancel: Checked before each slice.
         preview: Called after each sample but the last with the statistics so far and their grid, in this thread.
-        finished: Called with each slice of the first sample as soon as it is there.
+        finished: Called with each slice of the first sample as soon as it is there, before examples were left out;
+            later once more with those that this changed.
+        start: Slice to begin near to, along the voxel axis of ``volume`` that is perpendicular to the plane; it changes
+            the order of the work only.
+        kept: What an earlier run left, and where this one leaves its network and its slices.
 
     Raises:
         BadInputError: An example, the package, the region or the device cannot be used with this volume; or no sample
@@ -60,13 +66,19 @@ def propagate(
     device = choose_device(request.inference.device)
     return_large_blocks()
     package = find_package(request.inference.package)
-    session = open_session(volume, examples, request, package, device)
+    session = open_session(volume, examples, request, package, device, kept)
+    near = None if start is None else session.stack.slice_of(start)
     try:
         with torch.inference_mode():
+            shown = Shown(finished)
+            if finished is not None:
+                clock = StageClock("first look", len(session.stack.images), progress)
+                for part in session.slices(0, near):
+                    shown(clock.counted(_checked(part, cancel)))
             clock = StageClock("leave examples out", len(session.structures), progress)
             session.calibrate(cancel.check)
             clock.at(len(session.structures))
-            samples, stream = _gather(session, request, cancel, progress, preview, finished)
+            samples, stream = _gather(session, request, cancel, progress, preview, shown, near)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -82,7 +94,7 @@ def propagate(
         "device": describe_device(device),
         "seconds": round(time.monotonic() - started, 2),
         "scaled": volume.scaled,
-        "propagation": session.to_json(),
+        "propagation": {**session.to_json(), "guidance": guide(session, samples).to_json()},
     }
     placement = session.stack.placement
     return InferenceResult(
@@ -103,6 +115,7 @@ def open_session(
     request: PropagationRequest,
     package: ModelPackage,
     device: torch.device,
+    kept: Kept | None = None,
 ) -> Session:
     """A session with the network of a package.
 
@@ -112,8 +125,10 @@ def open_session(
     """
     if package.family not in BY_EXAMPLE or package.square_pixels is None:
         raise BadInputError(f"The model {package.name} does not segment by example; use it with segment.")
-    network = Prepared(cast("UniverSeg", load_sampler(package, device))).segment
-    return Session(volume, examples, request, network, package.square_pixels, device)
+    kept = kept or Kept()
+    kept.keep_only([volume, *(example.image for example in examples if example.image is not None)])
+    network = kept.network(package, device)
+    return Session(volume, examples, request, network, package.square_pixels, device, kept.stack)
 
 
 def as_segmented(package: ModelPackage, session: Session) -> ModelPackage:
@@ -130,7 +145,8 @@ def _gather(
     cancel: CancelToken,
     progress: Callable[[Progress], None] | None,
     preview: Callable[[StatisticsStream, Geometry], None] | None,
-    finished: Callable[[FinishedSlice], None] | None,
+    finished: Callable[[FinishedSlice], None],
+    near: int | None,
 ) -> tuple[SampleSet, StatisticsStream]:
     """Samples and statistics on the box of the input's grid."""
     placement, count = session.stack.placement, request.inference.samples
@@ -138,7 +154,7 @@ def _gather(
     samples, stream = SampleSet(geometry.shape_kji), StatisticsStream(geometry.voxel_volume_ml)
     clock = StageClock("draw samples", count * len(session.stack.images), progress)
     for number in range(count):
-        slices = (clock.counted(_checked(part, cancel)) for part in session.slices(number))
+        slices = (clock.counted(_checked(part, cancel)) for part in session.slices(number, near))
         probabilities = _volume(session, slices, finished if number == 0 else None)
         on_box = placement.soft_to_box(torch.from_numpy(probabilities))
         if placement.inside_roi is not None:
@@ -163,6 +179,25 @@ def _volume(
         if finished is not None:
             finished(part)
     return probabilities
+
+
+class Shown:
+    """Passes slices on whose labels are new or have changed.
+
+    Args:
+        finished: Called with them; None if nobody looks.
+    """
+
+    def __init__(self, finished: Callable[[FinishedSlice], None] | None) -> None:
+        self._finished = finished
+        self._labels: dict[int, np.ndarray] = {}
+
+    def __call__(self, part: FinishedSlice) -> None:
+        """A slice was found."""
+        known = self._labels.get(part.number)
+        if self._finished is not None and (known is None or not np.array_equal(known, part.labels)):
+            self._labels[part.number] = part.labels
+            self._finished(part)
 
 
 def _checked(part: Any, cancel: CancelToken) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from MedSegUncertaintyLib.propagation.examples import Marks
 from MedSegUncertaintyLib.propagation.stacks import Stack
 from MedSegUncertaintyLib.propagation.walk import Scene
 from MedSegUncertaintyLib.volumes.squares import Square
@@ -19,19 +20,6 @@ FEWEST_PIXELS = 24
 
 COARSE = 2.5
 """Squares whose pixels are longer than this many of the slices' own get twice as many; the network takes any size."""
-
-
-@dataclass(frozen=True)
-class Marks:
-    """The examples of one structure in one stack.
-
-    Attributes:
-        masks: Outlined slices (rows, columns) bool, by slice number.
-        absent: Numbers of the slices that are marked as empty.
-    """
-
-    masks: Mapping[int, np.ndarray]
-    absent: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,17 @@ from MedSegUncertaintyLib.propagation.calibration import Calibration, calibrate
 from MedSegUncertaintyLib.propagation.draws import draw
 from MedSegUncertaintyLib.propagation.examples import (
     Example,
+    Marks,
     check_example,
     marks_of,
     plane_with_fewest,
     structures_of,
 )
 from MedSegUncertaintyLib.propagation.request import ALL, PropagationRequest
-from MedSegUncertaintyLib.propagation.scenes import Framed, Marks, frame
+from MedSegUncertaintyLib.propagation.scenes import Framed, frame
 from MedSegUncertaintyLib.propagation.stacks import Stack, make_stack
 from MedSegUncertaintyLib.propagation.walk import Network
+from MedSegUncertaintyLib.uncertainty.statistics import most_probable
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 SHARPNESS = 10.0
@@ -35,14 +38,29 @@ class FinishedSlice:
     """A slice of a sample.
 
     Attributes:
+        stack: Where it belongs.
         number: In the stack.
-        index: Along the voxel axis of the image that the slices are perpendicular to.
         probabilities: (structures + 1, rows, columns) float32, background first; they sum to 1.
     """
 
+    stack: Stack
     number: int
-    index: int
     probabilities: np.ndarray
+
+    @property
+    def axis(self) -> int:
+        """Array axis (0: K, 1: J, 2: I) of the volume that it is perpendicular to."""
+        return self.stack.axis
+
+    @property
+    def index(self) -> int:
+        """Along that axis of the volume."""
+        return self.stack.index_of(self.number)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Most probable labels, uint8, on the whole slice of the volume: its other two array axes, in order."""
+        return self.stack.on_volume(self.number, most_probable(torch.from_numpy(self.probabilities)).numpy())
 
 
 class Session:
@@ -55,11 +73,13 @@ class Session:
         network: Logits by example, for squares of ``size`` pixels.
         size: Edge of the squares that the network was trained on.
         device: Where the network is.
+        stacks: Makes the slices of a volume, or knows them.
 
     Attributes:
         structures: What is segmented.
         stack: Slices of the query.
         plane: In which they lie.
+        marks: The outlined and the empty slices of each structure.
         network: As given.
         framed: What each structure's walk sees.
 
@@ -75,6 +95,7 @@ class Session:
         network: Network,
         size: int,
         device: torch.device,
+        stacks: Callable[..., Stack] = make_stack,
     ) -> None:
         for example in examples:
             check_example(example, volume)
@@ -85,21 +106,28 @@ class Session:
         here = [example.labels for example in examples if example.image is None]
         outlined = np.any([own.array > 0 for own in here], axis=0) if here else None
         roi = request.inference.roi
-        self.stack = make_stack(volume, self.plane, outlined, roi)
+        self.stack = stacks(volume, self.plane, outlined, roi)
         absent = _absent_by_name(request, self.structures)
-        elsewhere = [_stack_of(example, self.plane) for example in examples if example.image is not None]
-        self._marks: list[Marks] = []
+        elsewhere = [
+            (stacks(example.image, self.plane, example.labels.array > 0), example)
+            for example in examples
+            if example.image is not None
+        ]
+        self.marks: list[Marks] = []
         self.framed: list[Framed] = []
         for structure, label in zip(self.structures, labels, strict=True):
             own = [marks_of(labels, self.stack, label, structure.name, absent[structure.name]) for labels in here]
             marks = _together(own, structure.name) if own else Marks({}, _numbers(self.stack, absent[structure.name]))
-            others = [(stack, marks_of(given, stack, label, structure.name)) for stack, given in elsewhere]
+            others = [
+                (stack, marks_of(other.labels, stack, label, structure.name, other.absent.get(structure.name, ())))
+                for stack, other in elsewhere
+            ]
             others = [(stack, found) for stack, found in others if found.masks]
             if not marks.masks and not others:
                 raise BadInputError(
                     f"No outline of {structure.name} lies in the region that is looked at; enlarge the region."
                 )
-            self._marks.append(marks)
+            self.marks.append(marks)
             self.framed.append(frame(self.stack, marks, others, size, roi is not None, device))
 
     def calibrate(self, heard: Callable[[], None] = lambda: None) -> list[Calibration]:
@@ -133,7 +161,7 @@ class Session:
 
     def _walk(self, structure: int, sample: int, start: int | None) -> Iterator[tuple[int, np.ndarray]]:
         """Probability (rows, columns) of one structure in every slice; outlined slices are what the user says."""
-        framed, marks = self.framed[structure], self._marks[structure]
+        framed, marks = self.framed[structure], self.marks[structure]
         calibration = self._calibrations.get(structure, Calibration())
         for number, mask in marks.masks.items():
             yield number, mask.astype(np.float32)
@@ -151,10 +179,10 @@ class Session:
             probabilities = np.concatenate([1 - own, own])
         else:
             probabilities = competing(own)
-            for structure, marks in enumerate(self._marks):
+            for structure, marks in enumerate(self.marks):
                 if number in marks.masks:
                     _settle(probabilities, structure + 1, marks.masks[number])
-        return FinishedSlice(number, self.stack.index_of(number), probabilities)
+        return FinishedSlice(self.stack, number, probabilities)
 
     def to_json(self) -> dict[str, Any]:
         """What is known about the examples, plain JSON types."""
@@ -170,7 +198,7 @@ class Session:
                     **self._calibrations.get(number, Calibration()).to_json(),
                 }
                 for number, (structure, marks, framed) in enumerate(
-                    zip(self.structures, self._marks, self.framed, strict=True)
+                    zip(self.structures, self.marks, self.framed, strict=True)
                 )
             },
         }
@@ -193,11 +221,6 @@ def _settle(probabilities: np.ndarray, label: int, mask: np.ndarray) -> None:
     probabilities /= probabilities.sum(axis=0, keepdims=True)
     probabilities[:, mask] = 0
     probabilities[label, mask] = 1
-
-
-def _stack_of(example: Example, plane: str) -> tuple[Stack, Volume]:
-    assert example.image is not None
-    return make_stack(example.image, plane, example.labels.array > 0), example.labels
 
 
 def _absent_by_name(request: PropagationRequest, structures: Sequence[Structure]) -> dict[str, tuple[int, ...]]:

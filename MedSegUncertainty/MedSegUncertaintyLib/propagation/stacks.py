@@ -70,6 +70,29 @@ class Stack:
         first = self.placement.box.start_ijk[2 - self.axis]
         return first + (number if self._steps[2 - self.axis, 2] > 0 else len(self.images) - 1 - number)
 
+    def on_volume(self, number: int, labels: np.ndarray) -> np.ndarray:
+        """Labels of a slice as the volume has them: over its whole extent, 0 outside of the region that is looked at.
+
+        Args:
+            number: Of the slice.
+            labels: (rows, columns), 0 is background.
+
+        Returns:
+            Same type, along the two array axes of the volume other than :attr:`axis`, in order.
+        """
+        axis, box, steps = self.axis, self.placement.box.slices_kji, self._steps
+        dims = [2 - int(np.abs(steps[:, own]).argmax()) for own in (1, 0)]
+        signs = [1 if steps[2 - dim, own] > 0 else -1 for dim, own in zip(dims, (1, 0), strict=True)]
+        turned = labels[:: signs[0], :: signs[1]]
+        if dims[0] > dims[1]:
+            turned = turned.T
+        if self.placement.inside_roi is not None:
+            turned = turned * np.take(self.placement.inside_roi, self.index_of(number) - box[axis].start, axis=axis)
+        others = [dim for dim in range(3) if dim != axis]
+        whole = np.zeros([self.placement.input.shape_kji[dim] for dim in others], labels.dtype)
+        whole[tuple(box[dim] for dim in others)] = turned
+        return whole
+
     @property
     def _steps(self) -> np.ndarray:
         return np.linalg.inv(self.placement.input.ijk_to_ras[:3, :3]) @ self.placement.model.ijk_to_ras[:3, :3]

@@ -7,7 +7,9 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -16,21 +18,28 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from MedSegUncertaintyLib.errors import CanceledError, MedSegError, MemoryExhaustedError
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
-from MedSegUncertaintyLib.volumes.geometry import Geometry
+from MedSegUncertaintyLib.propagation.examples import Example
+from MedSegUncertaintyLib.propagation.request import PropagationRequest
+from MedSegUncertaintyLib.volumes.geometry import Geometry, Volume
 from MedSegUncertaintyLib.workers.events import Failure
 from MedSegUncertaintyLib.workers.folder import remove_tree
 from MedSegUncertaintyLib.workers.transfer import (
     disk_sentence,
     is_disk_full,
+    read_labels,
     read_volume,
     write_preview,
     write_result,
+    write_slices,
 )
 
 if TYPE_CHECKING:
+    from MedSegUncertaintyLib.propagation.session import FinishedSlice
     from MedSegUncertaintyLib.uncertainty.statistics import StatisticsStream
 
 Message = dict[str, Any]
+
+_BATCH_SECONDS = 0.05
 
 
 def main() -> int:
@@ -91,12 +100,14 @@ class Child:
         self._jobs: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._tokens: dict[int, CancelToken] = {}
         self._kept: Any = None
+        self._kept_slices: Any = None
+        self._images: dict[int, Volume] = {}
 
     def listen(self, requests: BinaryIO) -> None:
         """Take requests and cancellations, in a thread of its own, until the parent is gone."""
         for line in requests:
             message = json.loads(line)
-            if message["type"] == "run":
+            if message["type"] != "cancel":
                 self._tokens[message["run"]] = CancelToken()
                 self._jobs.put(message)
             elif token := self._tokens.get(message["run"]):
@@ -130,7 +141,8 @@ class Child:
                 "in Slicer with the extension PyTorch, and try again.",
             ), False
         try:
-            return {"type": "finished", "result": self._segment(job)}, True
+            result = self._propagate(job) if job["type"] == "propagate" else self._segment(job)
+            return {"type": "finished", "result": result}, True
         except CanceledError:
             return {"type": "canceled"}, True
         except MemoryExhaustedError as error:
@@ -148,29 +160,100 @@ class Child:
 
         run, token = job["run"], self._tokens[job["run"]]
         self._kept = self._kept or Kept()
+        self._images, self._kept_slices = {}, None  # one job's memory is enough
         request = InferenceRequest.from_json(job["request"])
         self._send({"type": "started", "run": run, "device": describe_device(choose_device(request.device))})
         volume = read_volume(job["volume"])
         channels = {role: read_volume(data) for role, data in job["channels"].items()}
-        folder = Path(job["folder"])
+        result = segment(volume, request, channels=channels, kept=self._kept, **self._listeners(job))
+        return write_result(result, Path(job["folder"]), token.check)
+
+    def _propagate(self, job: Message) -> Message:
+        from MedSegUncertaintyLib.inference.device import choose_device, describe_device
+        from MedSegUncertaintyLib.propagation.kept import Kept
+        from MedSegUncertaintyLib.propagation.run import propagate
+
+        run, token = job["run"], self._tokens[job["run"]]
+        self._kept = None
+        self._kept_slices = self._kept_slices or Kept()
+        # First of all: whatever comes of this run, the parent relies on them from now on.
+        self._images = {
+            int(key): self._images[int(key)] if data is None else read_volume(data)
+            for key, data in job["images"].items()
+        }
+        examples = [
+            Example(
+                read_labels(own["labels"]),
+                None if own["image"] is None else self._images[own["image"]],
+                None if own["names"] is None else dict(own["names"]),
+                {name: tuple(slices) for name, slices in own["absent"].items()},
+            )
+            for own in job["examples"]
+        ]
+        request = PropagationRequest.from_json(job["request"])
+        self._send({"type": "started", "run": run, "device": describe_device(choose_device(request.inference.device))})
+        slices = _Batches(lambda message: self._send({**message, "run": run}), Path(job["folder"]), token)
+        result = propagate(
+            self._images[job["query"]],
+            examples,
+            request,
+            finished=slices.add,
+            start=job["start"],
+            kept=self._kept_slices,
+            **self._listeners(job, slices.flush),
+        )
+        slices.flush()
+        return write_result(result, Path(job["folder"]), token.check)
+
+    def _listeners(self, job: Message, heard: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """What the functions that work are given to tell how they come on.
+
+        Args:
+            job: Where they tell it.
+            heard: Called at the start of each stage and before each preview.
+        """
+        run, token, folder = job["run"], self._tokens[job["run"]], Path(job["folder"])
 
         def progress(progress: Progress) -> None:
+            if progress.done == 0:  # a new stage, whose first unit may take long
+                heard()
             self._send({"type": "progress", "run": run, "progress": asdict(progress)})
 
         def preview(stream: StatisticsStream, geometry: Geometry) -> None:
+            heard()
             if stream.count > 1 and stream.count.bit_count() == 1:  # 2, 4, 8: often at first, then rarely
                 self._send({"type": "preview", "run": run, **write_preview(stream, geometry, folder, token.check)})
 
-        result = segment(
-            volume,
-            request,
-            channels=channels,
-            progress=progress,
-            cancel=token,
-            preview=preview,
-            kept=self._kept,
-        )
-        return write_result(result, folder, token.check)
+        return {"progress": progress, "cancel": token, "preview": preview}
+
+
+class _Batches:
+    """Sends found slices: one that took long at once, with those before it that were finished within a moment.
+
+    Args:
+        send: Sends a message.
+        folder: Where the files go.
+        token: Stops the writing.
+    """
+
+    def __init__(self, send: Callable[[Message], None], folder: Path, token: CancelToken) -> None:
+        self._send, self._folder, self._token = send, folder, token
+        self._waiting: list[FinishedSlice] = []
+        self._last, self._sent = 0.0, 0
+
+    def add(self, part: FinishedSlice) -> None:
+        """A slice was found."""
+        self._waiting.append(part)
+        if time.monotonic() - self._last >= _BATCH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._waiting:
+            path = self._folder / f"slices-{self._sent}.npy"
+            self._send({"type": "slices", **write_slices(self._waiting, path, self._token.check)})
+            self._waiting.clear()
+            self._last, self._sent = time.monotonic(), self._sent + 1
 
 
 def _failed(kind: Failure, message: str) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,7 +44,7 @@ class Started:
     """The process is up and begins to work.
 
     Attributes:
-        run: Number of the run, as :meth:`Worker.start` returned it; all events have it.
+        run: Number of the run, as ``Worker.start`` or ``Worker.propagate`` returned it; all events have it.
         device: Where the network runs, for people: the card and its free memory, or the number of threads.
     """
 
@@ -62,6 +63,32 @@ class Advanced:
 
     run: int
     progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class SlicesFound:
+    """Slices of a propagation's first sample, each as soon as it is there and again if it changed.
+
+    What was found between two polls comes as one event with every slice once, as it was found last.
+
+    Attributes:
+        run: Number of the run.
+        axis: Array axis of the volume that the slices are perpendicular to; 0: K, 1: J, 2: I.
+        indices: Where they lie along it, counted from 0.
+        labels: (n, *the other two array axes of the volume, in order) uint8, over its whole extent; structures are
+            numbered from 1 as in the result.
+    """
+
+    run: int
+    axis: int
+    indices: tuple[int, ...]
+    labels: np.ndarray
+
+    @classmethod
+    def merged(cls, parts: Sequence[SlicesFound]) -> SlicesFound:
+        """One event of several of the same run, oldest first."""
+        newest = {index: own for part in parts for index, own in zip(part.indices, part.labels, strict=True)}
+        return cls(parts[0].run, parts[0].axis, tuple(newest), np.stack([*newest.values()]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +116,8 @@ class Finished:
 
     Attributes:
         run: Number of the run.
-        result: What ``inference.run.segment`` returns for the same request; its summary is already computed.
+        result: What ``inference.run.segment`` or ``propagation.run.propagate`` returns for the same request; its
+            summary is already computed.
     """
 
     run: int
@@ -124,6 +152,6 @@ class Canceled:
     run: int
 
 
-Event = Started | Advanced | Preview | Finished | Failed | Canceled
+Event = Started | Advanced | SlicesFound | Preview | Finished | Failed | Canceled
 Last = Finished | Failed | Canceled
 """A run ends with exactly one of these."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.packages.package import ModelPackage
-from MedSegUncertaintyLib.uncertainty.samples import SampleSet
+from MedSegUncertaintyLib.uncertainty.samples import SampleSet, bounding_slices
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics, StatisticsStream
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
-from MedSegUncertaintyLib.workers.events import Preview
+from MedSegUncertaintyLib.workers.events import Preview, SlicesFound
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.propagation.session import FinishedSlice
 
 _MAPS = [field.name for field in fields(Statistics) if field.name != "count"]
 _CHUNK_BYTES = 16 * 2**20
@@ -63,6 +66,33 @@ def read_volume(data: dict[str, Any]) -> Volume:
     """Inverse of :func:`write_volume`; removes the file."""
     array, geometry = read_array(Path(data["file"])), Geometry.from_json(data["geometry"])
     return Volume(array, geometry, data["name"], data["scaled"])
+
+
+def write_labels(labels: Volume, path: Path, check: Check) -> dict[str, Any]:
+    """As :func:`write_volume` for a label map: the file holds no more than the box of its labels."""
+    box = bounding_slices(labels.array)
+    write_array(path, labels.array[box], check)
+    starts = [part.start for part in box]
+    return {"file": str(path), "geometry": labels.geometry.to_json(), "name": labels.name, "starts": starts}
+
+
+def read_labels(data: dict[str, Any]) -> Volume:
+    """Inverse of :func:`write_labels`; removes the file."""
+    part, geometry = read_array(Path(data["file"])), Geometry.from_json(data["geometry"])
+    array = np.zeros(geometry.shape_kji, part.dtype)
+    array[tuple(slice(start, start + size) for start, size in zip(data["starts"], part.shape, strict=True))] = part
+    return Volume(array, geometry, data["name"])
+
+
+def write_slices(parts: Sequence[FinishedSlice], path: Path, check: Check) -> dict[str, Any]:
+    """Put the labels of slices of one stack into the file ``path``; where they lie comes back as JSON."""
+    write_array(path, np.stack([part.labels for part in parts]), check)
+    return {"file": str(path), "axis": parts[0].axis, "indices": [part.index for part in parts]}
+
+
+def read_slices(run: int, data: dict[str, Any]) -> SlicesFound:
+    """Inverse of :func:`write_slices`, as an event of the run; removes the file."""
+    return SlicesFound(run, data["axis"], tuple(data["indices"]), read_array(Path(data["file"])))
 
 
 def write_preview(stream: StatisticsStream, geometry: Geometry, folder: Path, check: Check) -> dict[str, Any]:

@@ -11,12 +11,15 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from MedSegUncertaintyLib.errors import CanceledError
 from MedSegUncertaintyLib.inference.progress import Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.propagation.examples import Example
+from MedSegUncertaintyLib.propagation.request import PropagationRequest
 from MedSegUncertaintyLib.volumes.geometry import Volume
 from MedSegUncertaintyLib.workers.events import (
     Advanced,
@@ -27,11 +30,13 @@ from MedSegUncertaintyLib.workers.events import (
     Finished,
     Last,
     Preview,
+    SlicesFound,
     Started,
     WorkerError,
 )
+from MedSegUncertaintyLib.workers.jobs import Job, Propagation, Segmentation, SentImages
 from MedSegUncertaintyLib.workers.process import ChildProcess, Message
-from MedSegUncertaintyLib.workers.transfer import disk_sentence, read_preview, read_result, write_volume
+from MedSegUncertaintyLib.workers.transfer import disk_sentence, read_preview, read_result, read_slices
 
 CANCEL_SECONDS = 0.8
 """How long a canceled run may go on before its process is killed."""
@@ -42,8 +47,6 @@ END_SECONDS = 3.0
 LOG_SECONDS = 0.05
 """How much later than a message the lines of the log may come that were written before it."""
 
-_IMAGE = ""
-"""The image among the channels, whose role need not be known here."""
 _KILL = 9
 """SIGKILL, which Windows does not know."""
 _NOT_KILLED = "The process that computes hangs and cannot be stopped; restart the computer if it slows it down."
@@ -54,13 +57,12 @@ class _Run:
 
     Attributes:
         number: Its number.
-        request: What was asked for.
-        images: The image under ``_IMAGE`` and the other channels by role; emptied once they were handed over.
+        job: What was asked for; None once it was handed over.
         over: Whether its last event is there.
     """
 
-    def __init__(self, number: int, request: InferenceRequest, images: dict[str, Volume]) -> None:
-        self.number, self.request, self.images = number, request, images
+    def __init__(self, number: int, job: Job) -> None:
+        self.number, self.job = number, cast("Job | None", job)
         self.over = False
         self._canceled: float | None = None
 
@@ -85,17 +87,19 @@ class Worker:
     """One child process, which starts with the first request and stays for the next ones.
 
     Its methods return within milliseconds and may be called from any one thread; the work is done by a thread of this
-    object, which alone talks to the child. One request runs at a time. The child keeps the model, and the encoding of
-    the last image; it is started anew after it died or had to be killed.
+    object, which alone talks to the child. One request runs at a time. The child keeps the model, and the encoding
+    or the slices of the last image; it is started anew after it died or had to be killed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: list[Event] = []
+        self._slices: list[SlicesFound] = []
         self._run: _Run | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
         self._child: ChildProcess | None = None
+        self._sent = SentImages()
         self._runs: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
         self._messages: queue.SimpleQueue[tuple[ChildProcess | None, Message]] = queue.SimpleQueue()
 
@@ -110,6 +114,28 @@ class Worker:
         Returns:
             The number of the run, which all of its events have.
         """
+        return self._begin(Segmentation(request, volume, dict(channels or {})))
+
+    def propagate(
+        self, request: PropagationRequest, volume: Volume, examples: Sequence[Example], start: int | None = None
+    ) -> int:
+        """As :meth:`start`, to find structures in all slices by example; ``SlicesFound`` tells them one by one.
+
+        The child keeps the images of its last propagation. The same object is not sent again, so an image whose voxels
+        have changed must be a new one.
+
+        Args:
+            request: What to do.
+            volume: The image. Its array is read in the background and must not change.
+            examples: Label maps of it or of other images; their arrays must not change before ``Started`` comes.
+            start: Slice to begin near to, by its index along the voxel axis of ``volume`` perpendicular to the plane.
+
+        Returns:
+            The number of the run, which all of its events have.
+        """
+        return self._begin(Propagation(request, volume, tuple(examples), start))
+
+    def _begin(self, job: Job) -> int:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the worker is closed")
@@ -117,8 +143,9 @@ class Worker:
             if self._run is not None:
                 self._run.cancel()
                 number = self._run.number + 1
-            self._run = run = _Run(number, request, {_IMAGE: volume, **(channels or {})})
+            self._run = run = _Run(number, job)
             self._events.clear()
+            self._slices.clear()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="worker", daemon=True)
                 self._thread.start()
@@ -128,12 +155,17 @@ class Worker:
         return number
 
     def poll(self) -> list[Event]:
-        """What happened since the last call, of each kind of event only the newest.
+        """What happened since the last call, of each kind of event only the newest; of found slices none is left out.
 
         A run ends with exactly one ``Finished``, ``Failed`` or ``Canceled``, unless another one takes its place.
         """
         with self._lock:
             events, self._events = self._events, []
+            slices, self._slices = self._slices, []
+        if slices:
+            # After what tells that the run goes on, before what tells how it ended.
+            place = next((n for n, event in enumerate(events) if isinstance(event, Preview | Last)), len(events))
+            events.insert(place, SlicesFound.merged(slices))
         return events
 
     def cancel(self) -> None:
@@ -174,6 +206,10 @@ class Worker:
                 return
             if run.canceled:
                 event = Canceled(run.number)
+                self._slices.clear()
+            if isinstance(event, SlicesFound):
+                self._slices.append(event)
+                return
             self._events = [other for other in self._events if type(other) is not type(event)] + [event]
 
     def _serve(self) -> None:
@@ -199,7 +235,7 @@ class Worker:
                 last = self._failed(
                     run, Failure.DEFECT, f"The result could not be used ({error!r}); please report it with the log."
                 )
-            run.images.clear()
+            run.job = None
             self._put(run, last)
             del last, run  # a result would stay in memory until the next run
 
@@ -224,10 +260,12 @@ class Worker:
         run.check()
         child = self._living_child()
         folder = child.folder / f"run-{run.number}"
+        assert run.job is not None
         try:
             folder.mkdir()
-            child.send(_job(run, folder))
-            run.images.clear()
+            message = run.job.message(folder, self._sent, run.check)
+            child.send({**message, "run": run.number, "folder": str(folder)})
+            run.job = None
             for message in self._messages_of(child, run):
                 if (event := _event(run, message)) is None:
                     continue
@@ -242,6 +280,7 @@ class Worker:
         """The child, started if there is none that lives."""
         if self._child is None or self._child.ended.is_set():
             child = ChildProcess(lambda child, message: self._messages.put((child, message)))
+            self._sent = SentImages()
             with self._lock:
                 self._child = child
                 closed = self._closed
@@ -280,23 +319,7 @@ class Worker:
                 yield message
 
 
-def _job(run: _Run, folder: Path) -> Message:
-    """The message that hands a run over, with its images in files of ``folder``."""
-    volumes = {
-        role: write_volume(volume, folder / f"image-{index}.npy", run.check)
-        for index, (role, volume) in enumerate(run.images.items())
-    }
-    return {
-        "type": "run",
-        "run": run.number,
-        "request": run.request.to_json(),
-        "folder": str(folder),
-        "volume": volumes.pop(_IMAGE),
-        "channels": volumes,
-    }
-
-
-def _event(run: _Run, message: Message) -> Started | Advanced | Preview | Finished | None:
+def _event(run: _Run, message: Message) -> Started | Advanced | SlicesFound | Preview | Finished | None:
     """What a message of the child means to the caller; ``None`` if nothing.
 
     Raises:
@@ -308,6 +331,8 @@ def _event(run: _Run, message: Message) -> Started | Advanced | Preview | Finish
         return Started(run.number, message["device"])
     if kind == "progress":
         return Advanced(run.number, Progress(**message["progress"]))
+    if kind == "slices":
+        return None if run.canceled else read_slices(run.number, message)
     if kind == "preview":
         return None if run.canceled else read_preview(run.number, message)
     if kind == "finished":

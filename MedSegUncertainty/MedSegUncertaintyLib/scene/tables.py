@@ -60,7 +60,14 @@ def _orNan(value: float | None) -> float:
 def addTable(folder: NodeFolder, name: str, role: str, columns: dict[str, Any]) -> Any:
     """A table node; texts, whole numbers and other numbers become columns of that type."""
     node = folder.add("vtkMRMLTableNode", name, role)
+    fillTable(node, columns)
+    return node
+
+
+def fillTable(node: Any, columns: dict[str, Any]) -> None:
+    """Replace what a table node holds; columns as for :func:`addTable`."""
     with slicer.util.NodeModify(node):
+        node.RemoveAllColumns()
         for title, values in columns.items():
             column = _column(values)
             column.SetName(title)
@@ -68,7 +75,6 @@ def addTable(folder: NodeFolder, name: str, role: str, columns: dict[str, Any]) 
             node.SetColumnType(title, column.GetDataType())  # kept in the file's schema
     node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)
-    return node
 
 
 def _column(values: Any) -> Any:

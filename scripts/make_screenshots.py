@@ -82,16 +82,18 @@ class Tour:
     def zoom(self) -> None:
         """Let the slice views show the region, as one would with the right mouse button."""
         from MedSegUncertaintyLib.scene.comparison import showRegion
+        from MedSegUncertaintyLib.scene.places import jumpToSlice
 
-        manager = self.app.layoutManager()
+        manager, nodes = self.app.layoutManager(), self.module.panel._viewer.nodes
         for name in manager.sliceViewNames():
             node = manager.sliceWidget(name).mrmlSliceNode()
-            showRegion(self.module.panel._viewer.nodes, node)
+            showRegion(nodes, node)
             width, height, depth = node.GetFieldOfView()
             node.SetFieldOfView(MARGIN * width, MARGIN * height, depth)
+        jumpToSlice(nodes, self.ui.planeSelector.currentText)
 
     def turn(self, right: int, down: int, notches: int) -> None:
-        """Drag in the 3D view, and turn the wheel to come nearer; without the box, which is larger than the view by then."""
+        """Drag in the 3D view and turn the wheel, without the box, which is larger than the view by then."""
         view = self.app.layoutManager().threeDWidget(0).threeDView()
         view.mrmlViewNode().SetBoxVisible(False)
         view.mrmlViewNode().SetAxisLabelsVisible(False)
@@ -131,7 +133,8 @@ def main() -> None:
     driving.click(ui.placeRegionButton)
     tour.take(3, ui.regionHint)
     driving.click(ui.applyButton)
-    driving.waitUntil(lambda: "left" in ui.progressLabel.text and "Drawing" in ui.progressLabel.text, SECONDS)
+    layers = tour.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    driving.waitUntil(lambda: layers.GetForegroundVolumeID() and "left" in ui.progressLabel.text, SECONDS)
     tour.take(4, ui.progressFrame)
     driving.waitUntil(lambda: ui.applyButton.text == "Apply", SECONDS)
     driving.waitUntil(lambda: tour.module.panel._viewer._surfaces is None, SECONDS)

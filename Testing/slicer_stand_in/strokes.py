@@ -8,14 +8,15 @@ import slicer
 from slicer_stand_in import driving
 
 
-def scrollTo(view: Any, offset: float) -> None:
-    """Show the slice at an offset.
+def scrollTo(view: Any, ras: Any) -> None:
+    """Show the slice through a point, with the slider that a person would move.
 
     Args:
         view: A slice widget.
-        offset: Along the slice's normal, mm.
+        ras: RAS, mm.
     """
-    view.sliceController().setSliceOffsetValue(offset)
+    toRas = view.mrmlSliceNode().GetSliceToRAS()
+    view.sliceController().setSliceOffsetValue(sum(toRas.GetElement(row, 2) * ras[row] for row in range(3)))
     slicer.app.processEvents()
 
 

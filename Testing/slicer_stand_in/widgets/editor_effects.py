@@ -316,7 +316,7 @@ class qSlicerSegmentEditorPaintEffect(qSlicerSegmentEditorAbstractEffect):
         """A relative diameter is a share of the screen's height, in percent."""
         if not self.integerParameter("BrushDiameterIsRelative"):
             return
-        height = slicer.app.primaryScreen().size.height() * view.sliceView().devicePixelRatioF()
+        height = slicer.app.primaryScreen.size.height() * view.sliceView().devicePixelRatioF()
         diameter = height * self.doubleParameter("BrushRelativeDiameter") / 100 * _mmPerPixel(view)
         if abs(diameter / self.doubleParameter("BrushAbsoluteDiameter") - 1) >= 0.01:
             self.setCommonParameter("BrushAbsoluteDiameter", diameter)

@@ -147,8 +147,11 @@ class qMRMLSegmentEditorWidget(slicer.qMRMLWidget):
             effect._setDefaults()
 
     def _onClosed(self, _scene: Any) -> None:
-        """The node outlives closing the scene, its parameters do not."""
-        if self._d.node is not None:
+        """A node that outlives closing the scene loses its parameters; any other is gone."""
+        node = self._d.node
+        if node is not None and node.GetScene() is None:
+            self.setMRMLSegmentEditorNode(None)
+        elif node is not None:
             self._setDefaults()
         self.updateWidgetFromMRML()
 

@@ -53,12 +53,17 @@ class qMRMLSegmentsTableView(slicer.qMRMLWidget):
             for event in (
                 segmentation.SegmentAdded,
                 segmentation.SegmentRemoved,
-                segmentation.SegmentModified,
                 segmentation.SegmentsOrderModified,
             ):
                 d.observations.append(observe(self, segmentation, event, "_fill"))
+            d.observations.append(observe(self, segmentation, segmentation.SegmentModified, "_onModified"))
             d.observations.append(observe(self, node, node.DisplayModifiedEvent, "_fill"))
         self._fill()
+
+    def _onModified(self, segmentation: Any) -> None:
+        """A new segment is modified before it is announced; its display node does not know it then."""
+        if list(segmentation.GetSegmentIDs()) == self._d.ids:
+            self._fill()
 
     def _fill(self, _caller: Any = None) -> None:
         d, chosen = self._d, self.selectedSegmentIDs()

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import slicer
+import vtk
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.scene.headless import saveScene
+from MedSegUncertaintyLib.scene.kept_volumes import KeptVolumes
 from MedSegUncertaintyLib.scene.segment_slices import addToSlice
 from MedSegUncertaintyLib.scene.slice_places import ObliqueViewError, SlicePlace, alignView, placeInView, showPlace
 from MedSegUncertaintyLib.scene.support_requests import ask
@@ -140,7 +142,7 @@ def test_an_erased_example_comes_back_with_its_strokes(supports):
     erase(supports)
     assert [one.kind for one in supports.refresh()] == ["empty"]
     with pytest.raises(BadInputError, match="Add this slice"):
-        ask(supports, InferenceRequest("p"))
+        ask(supports, InferenceRequest("p"), KeptVolumes())
     history.RestorePreviousState()
     assert [one.kind for one in supports.refresh()] == ["outlined"]
 
@@ -223,10 +225,15 @@ def test_the_set_follows_the_transform_of_its_volume(volume_node, supports, scen
 @pytest.fixture
 def slice_node(scene, volume_node):
     """No view of a layout; the node alone."""
-    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     node = scene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
-    node.SetLayoutName("Of the test")
-    return node
+    for name in ("Axial", "Coronal", "Sagittal"):
+        matrix = vtk.vtkMatrix3x3()
+        getattr(node, f"Get{name}SliceToRASMatrix")(matrix)
+        if not node.HasSliceOrientationPreset(name):
+            node.AddSliceOrientationPreset(name, matrix)
+    node.SetLayoutName("Test")
+    yield node
+    scene.RemoveNode(node)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +287,8 @@ def test_the_question_holds_the_examples_and_nothing_else(supports):
     for index in (2, 4):
         supports.add(SAGITTAL[index])
     supports.markAbsent(SAGITTAL[8])
-    question = ask(supports, InferenceRequest("p", 3))
+    volumes = KeptVolumes()
+    question = ask(supports, InferenceRequest("p", 3), volumes)
     (example,) = question.examples
     assert example.image is None
     assert example.names == {1: "Structure 1", 2: "Spleen"}
@@ -290,9 +298,9 @@ def test_the_question_holds_the_examples_and_nothing_else(supports):
     assert question.request.absent == {"Structure 1": (8,), "Spleen": (8,)}
     assert question.segmentIds == tuple(supports.segmentIds[:2])
     supports.use(supports.examples()[0], False)
-    assert ask(supports, InferenceRequest("p", 3)).fingerprint != question.fingerprint
+    assert ask(supports, InferenceRequest("p", 3), volumes).fingerprint != question.fingerprint
     supports.use(supports.examples()[0], True)
-    assert ask(supports, InferenceRequest("p", 3)).fingerprint == question.fingerprint
+    assert ask(supports, InferenceRequest("p", 3), volumes).fingerprint == question.fingerprint
 
 
 def test_examples_of_another_volume_go_by_the_names_of_structures(add_volume, volume_node, supports):
@@ -306,7 +314,7 @@ def test_examples_of_another_volume_go_by_the_names_of_structures(add_volume, vo
     lender.add(SlicePlace("sagittal", 2))
     assert supports.lend(lender) == 1
     assert supports.lend(lender) == 0
-    (example,) = ask(supports, InferenceRequest("p")).examples
+    (example,) = ask(supports, InferenceRequest("p"), KeptVolumes()).examples
     assert example.image.name == "Other"
     assert example.names == {2: "Spleen"}
     assert int((example.labels.array == 2).sum()) == 9
@@ -324,4 +332,4 @@ def test_structures_with_one_name_are_refused(supports):
     paint(supports, SAGITTAL[2])
     supports.add(SAGITTAL[2])
     with pytest.raises(BadInputError, match="same name"):
-        ask(supports, InferenceRequest("p"))
+        ask(supports, InferenceRequest("p"), KeptVolumes())

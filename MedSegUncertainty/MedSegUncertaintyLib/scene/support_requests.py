@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import slicer
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.propagation.examples import Example
 from MedSegUncertaintyLib.propagation.request import PropagationRequest
-from MedSegUncertaintyLib.scene.grids import volumeFromNode, worldGeometry
+from MedSegUncertaintyLib.scene.grids import worldGeometry
+from MedSegUncertaintyLib.scene.kept_volumes import KeptVolumes
 from MedSegUncertaintyLib.scene.support_table import OWN, SlicedExample
 from MedSegUncertaintyLib.scene.supports import SupportSet
 from MedSegUncertaintyLib.volumes.geometry import Volume
@@ -25,7 +25,7 @@ class Question:
 
     Attributes:
         request: Plane and empty slices.
-        volume: The image; it shares memory with its node.
+        volume: The image; it shares memory with its node, and is the same object while that does not change.
         examples: Label maps; copies, so that painting can go on.
         segmentIds: Structures in the order in which a result has them.
         fingerprint: Equal for questions that have the same answer.
@@ -38,12 +38,13 @@ class Question:
     fingerprint: int
 
 
-def ask(supports: SupportSet, inference: InferenceRequest) -> Question:
+def ask(supports: SupportSet, inference: InferenceRequest, volumes: KeptVolumes) -> Question:
     """The question that the used examples of a set pose.
 
     Args:
         supports: The set.
         inference: Package, samples, seed, region and device.
+        volumes: Gives the images.
 
     Raises:
         BadInputError: Nothing is outlined, or two structures have the same name.
@@ -63,7 +64,9 @@ def ask(supports: SupportSet, inference: InferenceRequest) -> Question:
         shown = [one for one in outlined if one.volume == number and one.place.plane == plane]
         array, present = _labelMap(source, shown, labels, marks)
         if present:
-            examples.append(_example(source, array, number == OWN, {labels[name]: name for name in present}))
+            image = None if number == OWN else volumes.of(source.volumeNode)
+            labelMap = Volume(array, worldGeometry(source.volumeNode), source.painted.GetName())
+            examples.append(Example(labelMap, image, {labels[name]: name for name in present}))
             found |= present
     structures = [name for name in labels if name in found]
     if not structures:
@@ -71,11 +74,11 @@ def ask(supports: SupportSet, inference: InferenceRequest) -> Question:
     absent = _absent(used, plane, {one: name for one, name in names.items() if name in found})
     marks.append(repr(sorted(absent.items())).encode())
     ids = {name: one for one, name in names.items()}
-    image = supports.volumeNode
-    marks.append(repr((image.GetID(), image.GetImageData().GetMTime(), structures)).encode())
+    volume = volumes.of(supports.volumeNode)
+    marks.append(repr((id(volume), structures)).encode())
     request = PropagationRequest(inference, plane, absent)
     segmentIds = tuple(ids[name] for name in structures)
-    return Question(request, volumeFromNode(image), tuple(examples), segmentIds, zlib.crc32(b"".join(marks)))
+    return Question(request, volume, tuple(examples), segmentIds, zlib.crc32(b"".join(marks)))
 
 
 def _labelMap(
@@ -94,12 +97,6 @@ def _labelMap(
                 marks.append(f"{one.key}{name}{zlib.crc32(np.packbits(pixels).tobytes())}".encode())
                 present.add(name)
     return array, present
-
-
-def _example(source: SupportSet, array: np.ndarray, own: bool, names: dict[int, str]) -> Example:
-    node = source.volumeNode
-    image = None if own else Volume(slicer.util.arrayFromVolume(node), worldGeometry(node), node.GetName())
-    return Example(Volume(array, worldGeometry(node), source.painted.GetName()), image, names)
 
 
 def _absent(used: list[SlicedExample], plane: str, names: dict[str, str]) -> dict[str, tuple[int, ...]]:

@@ -123,7 +123,7 @@ def test_accepting_leaves_painted_slices_alone(supports):
     history.SetSegmentation(supports.painted.GetSegmentation())
     history.SaveState()
     places = [SlicePlace("axial", index) for index in range(SHAPE[0])]
-    assert acceptSlices(supports, supports.painted, places) == 1
+    assert acceptSlices(supports, supports.painted, "axial", range(SHAPE[0])) == [5]
     assert not supports.pixels(first, places[4]).any()
     np.testing.assert_array_equal(supports.pixels(second, places[4]), pixels)
     assert supports.pixels(first, places[5]).sum() == 9
@@ -137,7 +137,7 @@ def test_accepting_into_another_segmentation_goes_by_names(supports):
     writeSlices(supports, (first, second), 0, (4,), labels((1, 2, 2), (2, 6, 6)))
     target = addSegmentation(supports, "Accepted")
     target.GetSegmentation().AddEmptySegment("own", "Second")
-    assert acceptSlices(supports, target, [SlicePlace("axial", 4)]) == 1
+    assert acceptSlices(supports, target, "axial", [4, 7]) == [4]
     segmentation = target.GetSegmentation()
     assert sorted(segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()) == [
         "Second", "Structure 1",

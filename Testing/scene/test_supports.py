@@ -312,13 +312,15 @@ def test_examples_of_another_volume_go_by_the_names_of_structures(add_volume, vo
     add_structure(supports, "Spleen")
     paint(lender, SlicePlace("sagittal", 2), segment=1, rows=slice(1, 4), columns=slice(1, 4))
     lender.add(SlicePlace("sagittal", 2))
-    assert supports.lend(lender) == 1
+    lender.markAbsent(SlicePlace("sagittal", 4))
+    assert supports.lend(lender) == 2
     assert supports.lend(lender) == 0
     (example,) = ask(supports, InferenceRequest("p"), KeptVolumes()).examples
     assert example.image.name == "Other"
     assert example.names == {2: "Spleen"}
     assert int((example.labels.array == 2).sum()) == 9
-    (lent,) = supports.examples()
+    assert example.absent == {"Spleen": (4,)}
+    lent, _absent = supports.examples()
     assert lent.volume != OWN
     assert table_rows(supports)[0]["Volume"] == "Other"
     supports.use(lent, False)

@@ -14,8 +14,7 @@ import numpy as np
 import slicer
 from vtk.util import numpy_support
 
-from MedSegUncertaintyLib.scene.segment_slices import addToSlice, paintedIndices, segmentSlice
-from MedSegUncertaintyLib.scene.slice_places import SlicePlace
+from MedSegUncertaintyLib.scene.segment_slices import addMask, paintedIndices, segmentSlice
 from MedSegUncertaintyLib.scene.supports import PREDICTED, SupportSet
 
 FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PIXELS = 0.18, 0.7, 1
@@ -69,7 +68,7 @@ def predictedIndices(supports: SupportSet, plane: str) -> list[int]:
     return sorted({index for one in ids for index in paintedIndices(node, one, grid, axis)})
 
 
-def acceptSlices(supports: SupportSet, target: Any, places: Iterable[SlicePlace]) -> int:
+def acceptSlices(supports: SupportSet, target: Any, plane: str, indices: Iterable[int]) -> list[int]:
     """Copy what was found in some slices into a segmentation, by the names of structures.
 
     A slice in which the target has any voxel already stays as it is. To undo it, save the target's state before.
@@ -77,28 +76,36 @@ def acceptSlices(supports: SupportSet, target: Any, places: Iterable[SlicePlace]
     Args:
         supports: The set.
         target: Segmentation node on the voxels of the volume; the painted one or another.
-        places: Which slices.
+        plane: In which the slices lie.
+        indices: Which slices.
 
     Returns:
-        How many slices were copied.
+        The slices that were copied.
+
+    Raises:
+        BadInputError: The target lies on other voxels.
     """
-    node, grid, copied = predictionOf(supports), supports.grid, 0
+    node, grid, axis = predictionOf(supports), supports.grid, supports.axis(plane)
     if node is None:
-        return 0
-    for place in places:
-        axis = supports.axis(place.plane)
-        found = {
-            one: segmentSlice(node, one, grid, axis, place.index) for one in node.GetSegmentation().GetSegmentIDs()
-        }
-        if not any(pixels.any() for pixels in found.values()) or _isPainted(target, grid, axis, place.index):
-            continue
-        with slicer.util.NodeModify(target):
-            for segmentId, pixels in found.items():
-                if pixels.any():
-                    own = _segmentLike(target, node.GetSegmentation().GetSegment(segmentId))
-                    addToSlice(target, own, grid, axis, place.index, pixels)
-        copied += 1
-    return copied
+        return []
+    ids = target.GetSegmentation().GetSegmentIDs()
+    taken = {index for one in ids for index in paintedIndices(target, one, grid, axis)}
+    wanted = sorted(set(indices) & set(predictedIndices(supports, plane)) - taken)
+    if not wanted:
+        return []
+    array, _image = _layer(supports, node)
+    chosen = np.moveaxis(array, 2 - axis, 0)
+    first, last = wanted[0], wanted[-1]
+    part = np.zeros((last - first + 1, *chosen.shape[1:]), np.uint8)
+    part[np.array(wanted) - first] = chosen[wanted]
+    part, start = np.moveaxis(part, 0, 2 - axis), [0, 0, 0]
+    start[axis] = first
+    for segmentId in node.GetSegmentation().GetSegmentIDs():
+        segment = node.GetSegmentation().GetSegment(segmentId)
+        mask = part == segment.GetLabelValue()
+        if mask.any():
+            addMask(target, _segmentLike(target, segment), grid, mask, tuple(start))
+    return wanted
 
 
 def addSegmentation(supports: SupportSet, name: str) -> Any:
@@ -109,11 +116,6 @@ def addSegmentation(supports: SupportSet, name: str) -> Any:
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     return node
-
-
-def _isPainted(target: Any, grid: Any, axis: int, index: int) -> bool:
-    ids = target.GetSegmentation().GetSegmentIDs()
-    return any(segmentSlice(target, one, grid, axis, index).any() for one in ids)
 
 
 def _segmentLike(target: Any, segment: Any) -> str:

@@ -1,4 +1,4 @@
-"""Single slices of segments: read without copying the whole, and added to."""
+"""Single slices of segments, read without copying the whole, and voxels that are added to them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import vtk
 from vtk.util import numpy_support
 
 from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.scene.segmentations import maskImage
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 TOLERANCE = 1e-2
@@ -57,29 +58,30 @@ def paintedIndices(segmentationNode: Any, segmentId: str, geometry: Geometry, ax
 def addToSlice(
     segmentationNode: Any, segmentId: str, geometry: Geometry, axis: int, index: int, pixels: np.ndarray
 ) -> None:
-    """Add pixels to a segment; nothing is taken from it or from others.
+    """Add pixels (bool) of one slice to a segment; arguments as for :func:`segmentSlice`, which gives such pixels."""
+    start = [0, 0, 0]
+    start[axis] = index
+    addMask(segmentationNode, segmentId, geometry, np.expand_dims(pixels, 2 - axis), tuple(start))
+
+
+def addMask(
+    segmentationNode: Any, segmentId: str, geometry: Geometry, mask: np.ndarray, start: tuple[int, int, int]
+) -> None:
+    """Add voxels to a segment; nothing is taken from it or from others.
 
     Args:
         segmentationNode: As for :func:`segmentSlice`.
         segmentId: One of its segments.
         geometry: In the node's own coordinates.
-        axis: Of IJK, perpendicular to the slice.
-        index: Along it.
-        pixels: bool, as :func:`segmentSlice` gives them.
+        mask: (K, J, I) bool.
+        start: Voxel (I, J, K) of the grid at which the mask begins.
     """
-    if not pixels.any():
+    if not mask.any():
         return
-    image = slicer.vtkOrientedImageData()
-    extent = [0, geometry.shape_ijk[0] - 1, 0, geometry.shape_ijk[1] - 1, 0, geometry.shape_ijk[2] - 1]
-    extent[2 * axis : 2 * axis + 2] = [index, index]
-    image.SetExtent(*extent)
-    scalars = numpy_support.numpy_to_vtk(np.ascontiguousarray(pixels, dtype=np.uint8).ravel(), deep=True)
-    scalars.SetName("ImageScalars")
-    image.GetPointData().SetScalars(scalars)
-    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(geometry.ijk_to_ras))
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    image, logic = maskImage(mask, start, geometry), slicer.vtkSlicerSegmentationsModuleLogic
+    extent = list(image.GetExtent())
     if not logic.SetBinaryLabelmapToSegment(image, segmentationNode, segmentId, logic.MODE_MERGE_MASK, extent):
-        raise BadInputError(f"Slice {index} could not be added to {segmentationNode.GetName()}; try again.")
+        raise BadInputError(f"Nothing could be added to {segmentationNode.GetName()}; try again.")
 
 
 def _labels(

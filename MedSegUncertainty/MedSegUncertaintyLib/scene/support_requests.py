@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.propagation.examples import Example
 from MedSegUncertaintyLib.propagation.request import PropagationRequest
 from MedSegUncertaintyLib.scene.grids import worldGeometry
@@ -28,6 +30,7 @@ class Question:
         volume: The image; it shares memory with its node, and is the same object while that does not change.
         examples: Label maps; copies, so that painting can go on.
         segmentIds: Structures in the order in which a result has them.
+        colors: Of the structures, by their names.
         fingerprint: Equal for questions that have the same answer.
     """
 
@@ -35,6 +38,7 @@ class Question:
     volume: Volume
     examples: tuple[Example, ...]
     segmentIds: tuple[str, ...]
+    colors: dict[str, tuple[float, float, float]]
     fingerprint: int
 
 
@@ -66,19 +70,22 @@ def ask(supports: SupportSet, inference: InferenceRequest, volumes: KeptVolumes)
         if present:
             image = None if number == OWN else volumes.of(source.volumeNode)
             labelMap = Volume(array, worldGeometry(source.volumeNode), source.painted.GetName())
-            examples.append(Example(labelMap, image, {labels[name]: name for name in present}))
+            elsewhere = {} if number == OWN else _absent(used, number, plane, _named(source, present))
+            examples.append(Example(labelMap, image, {labels[name]: name for name in present}, elsewhere))
+            marks.append(repr((id(image), sorted(elsewhere.items()))).encode())
             found |= present
     structures = [name for name in labels if name in found]
     if not structures:
         raise BadInputError("No example outlines a structure of this volume; give structures the same names.")
-    absent = _absent(used, plane, {one: name for one, name in names.items() if name in found})
+    absent = _absent(used, OWN, plane, _named(supports, found))
     marks.append(repr(sorted(absent.items())).encode())
     ids = {name: one for one, name in names.items()}
     volume = volumes.of(supports.volumeNode)
     marks.append(repr((id(volume), structures)).encode())
     request = PropagationRequest(inference, plane, absent)
     segmentIds = tuple(ids[name] for name in structures)
-    return Question(request, volume, tuple(examples), segmentIds, zlib.crc32(b"".join(marks)))
+    colors = {names[one]: color for one, color in supports.colors.items()}
+    return Question(request, volume, tuple(examples), segmentIds, colors, zlib.crc32(b"".join(marks)))
 
 
 def _labelMap(
@@ -99,10 +106,23 @@ def _labelMap(
     return array, present
 
 
-def _absent(used: list[SlicedExample], plane: str, names: dict[str, str]) -> dict[str, tuple[int, ...]]:
-    """Empty slices by structure; those of structures that no example outlines mean nothing yet."""
-    own = [one for one in used if one.volume == OWN and one.place.plane == plane]
+def _named(source: SupportSet, names: set[str]) -> dict[str, str]:
+    return {segmentId: name for segmentId, name in source.names.items() if name in names}
+
+
+def _absent(used: list[SlicedExample], volume: int, plane: str, names: dict[str, str]) -> dict[str, tuple[int, ...]]:
+    """Empty slices of a volume by structure; those of structures that no example outlines mean nothing yet."""
+    own = [one for one in used if one.volume == volume and one.place.plane == plane]
     found = {
         name: tuple(one.place.index for one in own if segmentId in one.absent) for segmentId, name in names.items()
     }
     return {name: slices for name, slices in found.items() if slices}
+
+
+def colored(result: InferenceResult, colors: Mapping[str, tuple[float, float, float]]) -> InferenceResult:
+    """A result in the colors in which its structures were painted, by their names."""
+    package = result.package
+    structures = tuple(replace(one, color=tuple(colors.get(one.name, one.color))) for one in package.structures)
+    own = replace(result, package=replace(package, structures=structures))
+    vars(own)["summary"] = result.summary  # it does not depend on colors, and takes seconds
+    return own

@@ -120,14 +120,20 @@ class SupportSet:
 
     def examples(self) -> list[SlicedExample]:
         """All examples, the set's own first, by position; those of volumes that have gone are left out."""
-        own, found = self.segmentIds, []
+        found = []
         for row in readExamples(self.table):
             source = self.source(row.volume)
             if source is not None:
-                outlined = source.outlined(row.place)
-                absent = tuple(one for one in row.absent if one in own and one not in outlined)
+                known, outlined = source.segmentIds, source.outlined(row.place)
+                said = row.absent if source is self else source.saidAbsent(row.place)
+                absent = tuple(one for one in said if one in known and one not in outlined)
                 found.append(replace(row, outlined=outlined, absent=absent))
         return sorted(found, key=lambda one: one.key)
+
+    def saidAbsent(self, place: SlicePlace) -> tuple[str, ...]:
+        """Ids of the structures that an example of the set's own says are not in a slice."""
+        own = (row.absent for row in readExamples(self.table) if row.key == SlicedExample(place).key)
+        return next(own, ())
 
     @property
     def plane(self) -> str | None:
@@ -185,13 +191,13 @@ class SupportSet:
         self._write(one for one in self.examples() if one.key != example.key)
 
     def lend(self, other: SupportSet) -> int:
-        """Use the outlined examples of another volume as well; returns how many are new.
+        """Use the examples of another volume as well; returns how many are new.
 
         Raises:
-            BadInputError: It has none.
+            BadInputError: It has none that is outlined.
         """
-        theirs = [one for one in other.examples() if one.volume == OWN and one.outlined]
-        if not theirs:
+        theirs = [one for one in other.examples() if one.volume == OWN and one.kind != "empty"]
+        if not any(one.outlined for one in theirs):
             raise BadInputError(f"{other.volumeNode.GetName()} has no outlined examples; add some there first.")
         number, own = self._numberOf(other.volumeNode), self.examples()
         known = {one.key for one in own}

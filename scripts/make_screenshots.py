@@ -11,9 +11,8 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
-os.environ["HOME"] = os.environ["XDG_DATA_HOME"] = (
-    tempfile.mkdtemp()
-)  # nobody's own models and settings are in pictures
+HOME = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # nobody's own models and settings are in pictures
+os.environ.update(dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), HOME.name))
 
 import slicer_stand_in
 from PIL import Image

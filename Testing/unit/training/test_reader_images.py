@@ -17,7 +17,7 @@ from MedSegUncertaintyLib.training.recipe import Augmentation, Recipe, Stage
 from MedSegUncertaintyLib.training.run import open_data, planned_package, train
 from PIL import Image
 
-RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "ssn-lidc-nodule-ct.toml"
+RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 SIZE = 64
 STILL = Augmentation(
     warp_share=0.0, rotate_degrees=0.0, scale=0.0, shift_voxels=0.0, quarter_turns=False, flip_axes=[],
@@ -51,8 +51,13 @@ def write_readers(path: Path, patients: list[int]) -> tuple[np.ndarray, np.ndarr
 
 @pytest.fixture
 def recipe_path(tmp_path: Path) -> Path:
-    """The shipped recipe, shrunk to seconds."""
-    text = RECIPE.read_text(encoding="utf-8")
+    """The shipped recipe of an SSN, shrunk to seconds."""
+    return shrunk(RECIPES / "ssn-lidc-nodule-ct.toml", tmp_path)
+
+
+def shrunk(recipe: Path, folder: Path) -> Path:
+    """A copy of a recipe that trains within seconds."""
+    text = recipe.read_text(encoding="utf-8")
     small = {
         "training": '["a.npz", "b.npz"]',
         "score_every": "2",
@@ -67,6 +72,8 @@ def recipe_path(tmp_path: Path) -> Path:
         "shift_voxels": "4.0",
         "widths": "[8, 16, 16]",
         "features": "8",
+        "latents": "[1, 1]",
+        "top_k": "1.0",
         "precision": '"32-true"',
         "validate_every": "100",
     }
@@ -74,7 +81,7 @@ def recipe_path(tmp_path: Path) -> Path:
     for line in text.splitlines():
         key = line.split(" = ")[0]
         lines.append(f"{key} = {small[key]}" if key in small and " = " in line else line)
-    path = tmp_path / "recipe.toml"
+    path = folder / "recipe.toml"
     path.write_text("\n".join(lines).replace("quarter_turns = true", "quarter_turns = false"), encoding="utf-8")
     return path
 
@@ -179,8 +186,9 @@ def test_a_patient_in_both_parts_is_refused(recipe_path: Path, data_folder: Path
         data_of(recipe_path, data_folder)
 
 
-def test_training_learns_and_the_card_gives_the_distance(recipe_path: Path, data_folder: Path, tmp_path: Path) -> None:
-    package = train(recipe_path, data_folder, tmp_path / "out")
+@pytest.mark.parametrize("name", ["ssn-lidc-nodule-ct", "hpunet-lidc-nodule-ct"])
+def test_training_learns_and_the_card_gives_the_distance(name: str, data_folder: Path, tmp_path: Path) -> None:
+    package = train(shrunk(RECIPES / f"{name}.toml", tmp_path), data_folder, tmp_path / "out")
     rows = read_log(tmp_path / "out")
     assert [row["step"] for row in rows] == [100, 120]
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000

@@ -11,9 +11,6 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
-HOME = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # nobody's own models and settings are in pictures
-os.environ.update(dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), HOME.name))
-
 import slicer_stand_in
 from PIL import Image
 
@@ -122,7 +119,13 @@ class Tour:
 def main() -> None:
     """Take all pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    tour = Tour()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # without anybody's own models and settings
+        os.environ.update(dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), home))
+        follow_tutorial(Tour())
+
+
+def follow_tutorial(tour: Tour) -> None:
+    """Take a picture at each step."""
     ui, driving = tour.ui, tour.driving
     ui.inputVolumeSelector.setCurrentNode(tour.volume)
     tour.choose_model()

@@ -185,8 +185,12 @@ def test_representatives_are_side_by_side_and_everything_comes_back(scene, layou
     leaveComparison(nodes)
     assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
     assert shown(nodes) == before
-    assert nodes.samples.GetNumberOfDisplayNodes() == 1
+    extra = [nodes.samples.GetNthDisplayNode(n) for n in range(1, nodes.samples.GetNumberOfDisplayNodes())]
+    assert [display.GetVisibility() for display in extra] == [0, 0, 0]
     assert not isComparing(nodes)
+    compareSamples(nodes)
+    assert nodes.samples.GetNumberOfDisplayNodes() == 4
+    assert [display.GetVisibility() for display in extra] == [1, 1, 1]
 
 
 def test_the_comparison_survives_saving(scene, layout, nodes, tmp_path):

@@ -30,7 +30,12 @@ BEFORE, SHOWN = "layout", "shown."
 """Parameters: the layout that was there before, and which segmentations were visible."""
 HIDDEN = ("contours", "samples", "selected")
 """Segmentations of the result that would cover the single samples."""
-COMPARED = "compared"
+COMPARED = "compared."
+"""Start of the role of display nodes that show one sample in one view; the view follows.
+
+They stay with the samples: Slicer's 3D views remember a display node that was removed before its segmentation, and end
+the process when that segmentation is next saved.
+"""
 MARGIN = 1.1
 
 
@@ -121,9 +126,8 @@ def leaveComparison(nodes: ResultNodes) -> None:
     """Go back to the layout and the segmentations that were shown before; nothing happens if they still are."""
     if not isComparing(nodes):
         return
-    for display in _displayNodes(nodes.samples):
-        if display.GetAttribute(ROLE) == COMPARED:
-            nodes.scene.RemoveNode(display)
+    for display in _displayNodes(nodes.samples).values():
+        display.SetVisibility(False)
     for role in HIDDEN:
         nodes.byRole[role].GetDisplayNode().SetVisibility(int(nodes.viewer.GetParameter(SHOWN + role)))
     for name, _, _ in VIEWS.values():
@@ -169,11 +173,15 @@ def _compositeOf(scene: Any, view: str) -> Any:
 
 def _showAlone(nodes: ResultNodes, sample: int, sliceNode: Any) -> None:
     """Outlines of one sample in one view, in the plain colors of the structures."""
-    display = nodes.scene.AddNewNodeByClass("vtkMRMLSegmentationDisplayNode", f"Sample {sample + 1} compared")
-    display.SetAttribute(ROLE, COMPARED)
-    nodes.samples.AddAndObserveDisplayNodeID(display.GetID())
-    display.AddViewNodeID(sliceNode.GetID())
-    display.SetVisibility3D(False)
+    view = sliceNode.GetLayoutName()
+    display = _displayNodes(nodes.samples).get(view)
+    if display is None:
+        display = nodes.scene.AddNewNodeByClass("vtkMRMLSegmentationDisplayNode", f"Compared in {view}")
+        display.SetAttribute(ROLE, COMPARED + view)
+        nodes.samples.AddAndObserveDisplayNodeID(display.GetID())
+        display.AddViewNodeID(sliceNode.GetID())
+        display.SetVisibility3D(False)
+    display.SetVisibility(True)
     display.SetAllSegmentsVisibility(False)
     for structure in nodes.structures:
         segment = sample_id(sample, structure)
@@ -182,5 +190,8 @@ def _showAlone(nodes: ResultNodes, sample: int, sliceNode: Any) -> None:
     showOutlines(display, thickness=2, opacity=1.0)
 
 
-def _displayNodes(node: Any) -> list[Any]:
-    return [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+def _displayNodes(node: Any) -> dict[str, Any]:
+    """The display nodes of single samples by the view they are for."""
+    found = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    roles = ((display.GetAttribute(ROLE) or "", display) for display in found)
+    return {role.removeprefix(COMPARED): display for role, display in roles if role.startswith(COMPARED)}

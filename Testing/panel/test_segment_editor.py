@@ -203,7 +203,7 @@ def test_an_outline_is_filled(editor, red, segmentation, end):
     elif end == "return":
         driving.key(red.sliceView(), qt.Qt.Key_Return)
     else:
-        driving.doubleClick(red.sliceView(), *strokes.position(red, ras(*POLYGON[-1], 4)))
+        strokes.doubleClick(red, ras(*POLYGON[-1], 4))
     mask = painted(segmentation)
     j, i = np.indices(SHAPE[1:])
     sides = [
@@ -395,3 +395,18 @@ def test_closing_the_scene_leaves_an_editor_that_works_again(editor, red, applic
     strokes.scrollTo(red, ras(0, 0, 4))
     strokes.stroke(red, [ras(31, 24, 4)])
     assert (painted(node) == disc(31, 24, 4, 9.0)).all()
+
+
+def test_a_mask_is_filled_as_a_person_would(editor, red, volume, segmentation):
+    k, j, i = np.indices(SHAPE)
+    mask = np.hypot((i - 35) * SPACING[0], (j - 25) * SPACING[1]) < 16
+    mask |= (abs(i - 60) < 12) & (abs(j - 40) < 4)
+    mask &= k < 7
+    strokes.scrollTo(red, ras(0, 0, 5))
+    assert strokes.fillMask(editor, red, mask, volume) > 0.95
+    array = painted(segmentation)
+    assert array.any(axis=(1, 2)).nonzero()[0].tolist() == [5]
+    assert not (array & ~mask).any()
+    strokes.scrollTo(red, ras(0, 0, 6))
+    assert strokes.fillMask(editor, red, mask, volume, "second") > 0.95
+    assert painted(segmentation, "second").any(axis=(1, 2)).nonzero()[0].tolist() == [6]

@@ -207,6 +207,9 @@ def _add_propagate(commands: Any) -> None:
         help="another image, to which the next --support belongs",
     )  # fmt: skip
     parser.add_argument(
+        "--support-set", metavar="FOLDER", type=Path, help="examples of other images that were kept as a support set"
+    )
+    parser.add_argument(
         "--absent", action="append", default=[], metavar="[NAME=]N,N",
         help="slices of IMAGE, counted from 0, that do not show the structures, or that of this name; repeatable",
     )  # fmt: skip
@@ -555,10 +558,11 @@ def _segment_text(document: dict[str, Any], output: Path) -> str:
 
 def run_propagate(options: argparse.Namespace) -> Answer:
     """Read image and examples, propagate, write."""
-    supports, absent = support_files(options.supports or []), absent_slices(options.absent)
+    supports, absent = support_files(options.supports or [], options.support_set), absent_slices(options.absent)
     with cancelable() as cancel, ProgressDisplay(sys.stderr, cancel) as progress, contextlib.ExitStack() as stack:
         from MedSegUncertaintyLib.inference.request import InferenceRequest
         from MedSegUncertaintyLib.outputs.folder import staged_folder, write_files
+        from MedSegUncertaintyLib.outputs.support_set import read_support_set
         from MedSegUncertaintyLib.packages.store import find_package
         from MedSegUncertaintyLib.propagation.request import PropagationRequest
         from MedSegUncertaintyLib.volumes.reading import read_volume
@@ -566,13 +570,16 @@ def run_propagate(options: argparse.Namespace) -> Answer:
         inference = InferenceRequest(
             package=options.model, samples=options.samples, seed=options.seed, roi=options.roi, device=options.device
         )
-        request = PropagationRequest(inference, options.slices, absent)
-        find_package(request.inference.package)  # a wrong name is found out before files are read
+        find_package(inference.package)  # a wrong name is found out before files are read
+        kept = None if options.support_set is None else read_support_set(options.support_set)
+        plane = options.slices or (None if kept is None else kept.plane)
+        request = PropagationRequest(inference, plane, absent)
         sources = dicom_sources(options.image, options.series) if options.dicom else []
         with staged_folder(options.output) as stage:
             progress.note("read the images")
             volume = read_volume(options.image, options.series)
             examples = [_read_example(labels, image) for labels, image in supports]
+            examples += [] if kept is None else kept.elsewhere()
             cancel.check()
             progress.note("load the model")
 
@@ -586,8 +593,12 @@ def run_propagate(options: argparse.Namespace) -> Answer:
     return data, "\n".join([text, *_expectations(data["summary"])])
 
 
-def support_files(given: Sequence[tuple[str, Path]]) -> list[tuple[Path, Path | None]]:
+def support_files(given: Sequence[tuple[str, Path]], support_set: Path | None = None) -> list[tuple[Path, Path | None]]:
     """Label maps with their images, from the options in their order; None stands for the image itself.
+
+    Args:
+        given: The options.
+        support_set: Further examples, beside which none need be given.
 
     Raises:
         UsageError: There is no label map, or an image without one.
@@ -604,8 +615,8 @@ def support_files(given: Sequence[tuple[str, Path]]) -> list[tuple[Path, Path | 
             image = path
     if image is not None:
         raise UsageError(f"--support-image {image} is not followed by --support with its label map")
-    if not files:
-        raise UsageError("give at least one --support with a label map")
+    if not files and support_set is None:
+        raise UsageError("give at least one --support with a label map, or a --support-set")
     return files
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from MedSegUncertaintyLib.inference.device import choose_device, describe_device
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
-from MedSegUncertaintyLib.packages.package import ModelPackage
+from MedSegUncertaintyLib.packages.package import BLOCK, ModelPackage
 from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.propagation.examples import Example
 from MedSegUncertaintyLib.propagation.guidance import guide
@@ -78,7 +77,8 @@ def propagate(
             clock = StageClock("leave examples out", len(session.structures), progress)
             session.calibrate(cancel.check)
             clock.at(len(session.structures))
-            samples, stream = _gather(session, request, cancel, progress, preview, shown, near)
+            samples, stream = gather(session, request, cancel, progress, preview, shown, near)
+            guidance = guide(session, samples, cancel.check)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -94,7 +94,7 @@ def propagate(
         "device": describe_device(device),
         "seconds": round(time.monotonic() - started, 2),
         "scaled": volume.scaled,
-        "propagation": {**session.to_json(), "guidance": guide(session, samples).to_json()},
+        "propagation": {**session.to_json(), "guidance": guidance.to_json()},
     }
     placement = session.stack.placement
     return InferenceResult(
@@ -132,23 +132,31 @@ def open_session(
 
 
 def as_segmented(package: ModelPackage, session: Session) -> ModelPackage:
-    """The package with the structures of the examples, and with the intensities that the network saw."""
+    """The package with the structures of the examples, and with the intensities that the network saw.
+
+    Its metadata say so, too: they are all of it that crosses to another process.
+    """
     window = session.stack.window
     rule = PERCENTILES if window is None else IntensityRule("window", *window)
-    modality = package.modality if window is None else "CT"
-    return replace(package, structures=session.structures, modality=modality, intensity=rule)
+    own = {
+        **package.metadata[BLOCK],
+        "structures": [structure.to_json() for structure in session.structures],
+        "modality": package.modality if window is None else "CT",
+        "intensity": rule.to_json(),
+    }
+    return ModelPackage.from_metadata(package.folder, {**package.metadata, BLOCK: own})
 
 
-def _gather(
+def gather(
     session: Session,
     request: PropagationRequest,
     cancel: CancelToken,
-    progress: Callable[[Progress], None] | None,
-    preview: Callable[[StatisticsStream, Geometry], None] | None,
-    finished: Callable[[FinishedSlice], None],
-    near: int | None,
+    progress: Callable[[Progress], None] | None = None,
+    preview: Callable[[StatisticsStream, Geometry], None] | None = None,
+    finished: Callable[[FinishedSlice], None] | None = None,
+    near: int | None = None,
 ) -> tuple[SampleSet, StatisticsStream]:
-    """Samples and statistics on the box of the input's grid."""
+    """Samples and statistics on the box of the input's grid; see :func:`propagate`."""
     placement, count = session.stack.placement, request.inference.samples
     geometry = placement.input.cropped(placement.box)
     samples, stream = SampleSet(geometry.shape_kji), StatisticsStream(geometry.voxel_volume_ml)

@@ -22,6 +22,7 @@ from MedSegUncertaintyLib.propagation.examples import (
     plane_with_fewest,
     structures_of,
 )
+from MedSegUncertaintyLib.propagation.remembering import Remembering
 from MedSegUncertaintyLib.propagation.request import ALL, PropagationRequest
 from MedSegUncertaintyLib.propagation.scenes import Framed, frame
 from MedSegUncertaintyLib.propagation.stacks import Stack, make_stack
@@ -81,6 +82,7 @@ class Session:
         plane: In which they lie.
         marks: The outlined and the empty slices of each structure.
         network: As given.
+        remembering: The same, which answers the same question once.
         framed: What each structure's walk sees.
 
     Raises:
@@ -101,7 +103,7 @@ class Session:
             check_example(example, volume)
         self.structures, labels = structures_of(examples)
         self.plane = request.plane or plane_with_fewest(examples[0].labels)
-        self.network, self._seed = network, request.inference.seed
+        self.network, self.remembering, self._seed = network, Remembering(network), request.inference.seed
         self._calibrations: dict[int, Calibration] = {}
         here = [example.labels for example in examples if example.image is None]
         outlined = np.any([own.array > 0 for own in here], axis=0) if here else None
@@ -139,7 +141,7 @@ class Session:
             heard: Called before each slice; may raise to cancel.
         """
         for number, framed in enumerate(self.framed):
-            self._calibrations.setdefault(number, calibrate(self.network, framed.scene, heard))
+            self._calibrations.setdefault(number, calibrate(self.remembering, framed.scene, heard))
         return [self._calibrations[number] for number in range(len(self.framed))]
 
     def slices(self, sample: int, start: int | None = None) -> Iterator[FinishedSlice]:
@@ -169,7 +171,8 @@ class Session:
         for number in marks.absent:
             yield number, nothing
         seed = (self._seed, structure, sample)
-        for number, logits in draw(self.network, framed.scene, calibration, seed, start):
+        network = self.network if sample else self.remembering
+        for number, logits in draw(network, framed.scene, calibration, seed, start):
             yield number, framed.on_slice(logits, calibration.temperature)
 
     def _combined(self, number: int, found: dict[int, np.ndarray]) -> FinishedSlice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from MedSegUncertaintyLib.propagation.examples import Example
 from MedSegUncertaintyLib.volumes.geometry import Volume
@@ -19,6 +19,7 @@ class SupportSet:
         plane: In which they were outlined: "axial", "coronal" or "sagittal".
         examples: Label maps; those without an image belong to the volume that comes with the set.
         absent: Slices of that volume without a structure, by its name; indices along its own axis, counted from 0.
+            Examples with an image say so themselves.
         names: What the labels are called.
         colors: Red, green and blue from 0 to 1, by label.
     """
@@ -33,9 +34,7 @@ class SupportSet:
         """Its examples for the use on another volume, each with its image.
 
         Args:
-            volume: What examples without an image belong to.
+            volume: What examples without an image belong to; not needed for a set that was read.
         """
-        return tuple(
-            Example(one.labels, one.image or volume, one.names or self.names, one.absent if one.image else self.absent)
-            for one in self.examples
-        )
+        named = (replace(one, names={**self.names, **(one.names or {})}) for one in self.examples)
+        return tuple(replace(one, image=volume, absent=self.absent) if one.image is None else one for one in named)

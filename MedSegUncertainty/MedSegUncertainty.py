@@ -57,6 +57,8 @@ class MedSegUncertaintyParameterNode:
         classWeights: How far each structure moves from its mean; empty for all as trained.
         device: Where the network runs.
         allowCpu: Whether to go on with the CPU when the memory of the graphics card runs out.
+        exampleView: Slice view in which the user paints examples.
+        livePrediction: Whether to predict while the user paints.
         result: Segmentation of the samples of the result that is shown.
     """
 
@@ -69,6 +71,8 @@ class MedSegUncertaintyParameterNode:
     classWeights: list[float]
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     allowCpu: bool = True
+    exampleView: slicer.vtkMRMLSliceNode
+    livePrediction: bool = True
     result: slicer.vtkMRMLSegmentationNode
 
 
@@ -101,6 +105,8 @@ class MedSegUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         parameters = MedSegUncertaintyParameterNode(self.logic.getParameterNode())
         if parameters.inputVolume is None:
             parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        if parameters.exampleView is None:
+            parameters.exampleView = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceNode")
         self.panel.setParameters(parameters)
 
     def enter(self):

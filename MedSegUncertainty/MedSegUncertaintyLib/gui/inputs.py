@@ -11,10 +11,10 @@ from slicer.i18n import tr as _
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.gui.channels import ChannelSelectors
 from MedSegUncertaintyLib.gui.class_weights import ClassWeights
-from MedSegUncertaintyLib.gui.models import WARNING_COLOR, ModelList
+from MedSegUncertaintyLib.gui.models import WARNING_COLOR, ModelList, whatMisfits
 from MedSegUncertaintyLib.gui.region import placeRegion
 from MedSegUncertaintyLib.inference.request import InferenceRequest
-from MedSegUncertaintyLib.packages.fitting import ImageFacts, misfits
+from MedSegUncertaintyLib.packages.fitting import ImageFacts
 from MedSegUncertaintyLib.packages.package import Channel, ModelPackage
 from MedSegUncertaintyLib.scene.facts import coveredVolume, imageFacts
 from MedSegUncertaintyLib.scene.grids import isColorNode, regionFromNode, worldGeometry
@@ -57,7 +57,7 @@ class InputsPanel:
         """Show what the parameters say."""
         package, facts = self.package, self._imageFacts()
         self._models.show(self._parameters.packageName, facts)
-        found = misfits(package, facts) if package is not None and facts is not None else []
+        found = whatMisfits(package, facts) if package is not None and facts is not None else []
         self._ui.misfitLabel.text = "\n".join(misfit.sentence for misfit in found)
         self._ui.misfitLabel.setVisible(bool(found))
         self._channels.show(self._furtherChannels(package))
@@ -80,7 +80,7 @@ class InputsPanel:
             return _("The volume {name} has no voxels; choose another one.").format(name=volumeNode.GetName())
         if package is None:
             return _("Choose a model.")
-        forbidden = [misfit.sentence for misfit in misfits(package, facts) if misfit.forbids]
+        forbidden = [misfit.sentence for misfit in whatMisfits(package, facts) if misfit.forbids]
         try:
             worldGeometry(volumeNode)
             if not (package.takes_color and isColorNode(volumeNode)):

@@ -38,8 +38,7 @@ class ModelList:
 
     def read(self) -> None:
         """Look for packages."""
-        entries = list_packages()
-        self._entries = [e for e in entries if e.package is None or e.package.family not in BY_EXAMPLE]
+        self._entries = list_packages()
 
     def package(self, name: str) -> ModelPackage | None:
         """The package of a name; None if there is none or it is damaged."""
@@ -60,7 +59,7 @@ class ModelList:
             item = qt.QListWidgetItem(text)
             if entry.package is None:
                 item.setFlags(qt.Qt.NoItemFlags)
-            elif facts is not None and misfits(entry.package, facts):
+            elif facts is not None and whatMisfits(entry.package, facts):
                 item.setForeground(qt.QBrush(qt.QColor(WARNING_COLOR)))
             item.setToolTip(entryHelp(entry))
             self._widget.addItem(item)
@@ -78,14 +77,23 @@ def entryText(entry: ListedPackage, facts: ImageFacts | None) -> str:
     if package is None:
         return _("{name}\nCannot be used: {error}").format(name=entry.name, error=entry.error)
     region = _("needs a region of interest") if package.roi.required else _("no region of interest needed")
+    if package.family in BY_EXAMPLE:
+        what = _("Any image, any structure that you outline in a few slices")
+    else:
+        what = f"{package.modality}, {package.body_part}: {', '.join(s.name.lower() for s in package.structures)}"
     lines = [
         package.title,
-        f"{package.modality}, {package.body_part}: {', '.join(s.name.lower() for s in package.structures)}",
+        what,
         f"{bytesText(package.weights.bytes)}, {package.weights_license}, {region}",
     ]
     if facts is not None:
-        lines.append(fitText(misfits(package, facts)))
+        lines.append(fitText(whatMisfits(package, facts)))
     return "\n".join(lines)
+
+
+def whatMisfits(package: ModelPackage, facts: ImageFacts) -> list[Misfit]:
+    """What speaks against a package for an image; one that learns from examples takes any modality and voxels."""
+    return [one for one in misfits(package, facts) if one.forbids or package.family not in BY_EXAMPLE]
 
 
 def fitText(found: list[Misfit]) -> str:

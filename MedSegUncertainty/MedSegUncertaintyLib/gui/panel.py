@@ -14,11 +14,13 @@ from MedSegUncertaintyLib.gui.device import DeviceLine
 from MedSegUncertaintyLib.gui.estimate import START, Pace, StageWatch, estimateText, memoryBytes
 from MedSegUncertaintyLib.gui.exporting import ExportMenu
 from MedSegUncertaintyLib.gui.inputs import InputsPanel
-from MedSegUncertaintyLib.gui.installing import ensureInstalled
+from MedSegUncertaintyLib.gui.installing import ensureInstalled, missingRequirements
 from MedSegUncertaintyLib.gui.messages import Messages
 from MedSegUncertaintyLib.gui.running import Running, State
 from MedSegUncertaintyLib.gui.viewer import ViewerPanel
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
 from MedSegUncertaintyLib.scene.comparison import registerLayout
 from MedSegUncertaintyLib.scene.nodes import removeResult
 from MedSegUncertaintyLib.scene.results import ResultNodes
@@ -44,16 +46,21 @@ class Panel(VTKObservationMixin):
         self._replaced: ResultNodes | None = None
         self._voxels = 1.0
         self._shortcut: Any = None
+        self._entered = False
         self._messages = Messages(ui)
         self._device = DeviceLine(ui.deviceLabel, self.refresh)
         self._inputs = InputsPanel(ui, self.refresh)
         self._viewer = ViewerPanel(ui, lambda: self._parameters, self._messages.show)
         self._export = ExportMenu(ui.exportButton, lambda: self._viewer.nodes, self._messages)
         self._running = Running(self)
+        self._supports: Any = None
         self._sceneTimer = qt.QTimer()
         self._sceneTimer.setSingleShot(True)
         self._sceneTimer.connect("timeout()", self._onSceneChanged)
-        for frame in (ui.progressFrame, ui.messageFrame, ui.resultFrame, ui.channelsFrame):
+        for frame in (
+            ui.progressFrame, ui.messageFrame, ui.resultFrame, ui.channelsFrame, ui.examplesCollapsibleButton,
+            ui.supportMessage, ui.nextFrame, ui.alignViewButton,
+        ):  # fmt: skip
             frame.hide()
         ui.applyButton.connect("clicked()", self._onApply)
         ui.redrawButton.connect("clicked()", self._onRedraw)
@@ -87,10 +94,16 @@ class Panel(VTKObservationMixin):
         if self._shortcut is None:
             self._shortcut = qt.QShortcut(qt.QKeySequence(KEY), slicer.util.mainWindow() or self._ui.resultFrame)
             self._shortcut.connect("activated()", self._viewer.toggleMap)
+        if self._supports is not None:
+            self._supports.enter()
+        self._entered = True
         self.refresh()
 
     def exit(self) -> None:
         """The user left the module; a run goes on."""
+        self._entered = False
+        if self._supports is not None:
+            self._supports.exit()
         if self._shortcut is not None:
             self._shortcut.setParent(None)
             self._shortcut.deleteLater()
@@ -98,6 +111,8 @@ class Panel(VTKObservationMixin):
 
     def onSceneCloses(self) -> None:
         """The scene is about to be emptied."""
+        if self._supports is not None:
+            self._supports.forget()
         self._running.abandon()
         self._export.forget()
         self._replaced = None
@@ -109,6 +124,8 @@ class Panel(VTKObservationMixin):
         self.exit()
         self._sceneTimer.stop()
         self._device.close()
+        if self._supports is not None:
+            self._supports.close()
         self._export.close()
         self._running.close()
         if self._parameters is not None:
@@ -134,7 +151,11 @@ class Panel(VTKObservationMixin):
                 return
             self._replaced, self._voxels = replaced, self._inputs.voxels()[0]
             package, volumeNode = self._inputs.package, self._parameters.inputVolume
-            self._running.start(self._inputs.request(), package, volumeNode, self._inputs.channelNodes)
+            if package.family in BY_EXAMPLE:
+                question = self._supports.fullQuestion(self._inputs.request())
+                self._running.propagate(question, volumeNode, self._supports.startIndex())
+            else:
+                self._running.start(self._inputs.request(), package, volumeNode, self._inputs.channelNodes)
         except MedSegError as error:
             self._messages.show(str(error))
 
@@ -146,6 +167,8 @@ class Panel(VTKObservationMixin):
         self._sceneTimer.start(0)
         if self._parameters is not None:
             self.refresh()
+            if self._supports is not None and self._running.state is State.IDLE:
+                self._supports.wantLive()
 
     def onDevice(self, description: str, startSeconds: float | None) -> None:
         """The network runs there."""
@@ -177,6 +200,34 @@ class Panel(VTKObservationMixin):
         self._replaced = None
         self._messages.show(message, log)
 
+    # What the examples want to know
+
+    def worker(self) -> Any:
+        """The process that computes, which Apply uses as well."""
+        return self._running.worker()
+
+    def isFree(self) -> bool:
+        """Whether Apply leaves the process alone."""
+        return self._running.state is State.IDLE
+
+    def isLiveWanted(self) -> bool:
+        """Whether to predict while the user paints; what has to be installed first, Apply asks for."""
+        wanted = self._parameters is not None and self._parameters.livePrediction
+        return wanted and not self._inputs.whyNot() and not missingRequirements(self._requirementsFile)
+
+    def inferenceRequest(self) -> InferenceRequest:
+        """Package, region and device."""
+        return self._inputs.request()
+
+    def exampleView(self) -> Any | None:
+        """The node of the view in which the user paints."""
+        return None if self._parameters is None else self._parameters.exampleView
+
+    def onExamples(self) -> None:
+        """Examples came, went or changed."""
+        if self._parameters is not None:
+            self._showButtons(self._whyNot())
+
     # What is shown
 
     def refresh(self, *_event: Any) -> None:
@@ -186,9 +237,32 @@ class Panel(VTKObservationMixin):
         self._followRegion(self._parameters.region)
         self._device.look(self._parameters.device)
         self._inputs.refresh()
-        reason = self._inputs.whyNot()
+        self._showExamples()
+        reason = self._whyNot()
         self._showCost(reason)
         self._showButtons(reason)
+
+    def _showExamples(self) -> None:
+        """Show the section Examples for models that need some; it is made when it is first needed."""
+        package, volumeNode = self._inputs.package, self._parameters.inputVolume
+        needed = package is not None and package.family in BY_EXAMPLE
+        self._ui.examplesCollapsibleButton.setVisible(needed)
+        if needed and self._supports is None:
+            from MedSegUncertaintyLib.gui.supports import SupportsPanel
+
+            self._supports = SupportsPanel(self._ui, self)
+            if self._entered:
+                self._supports.enter()
+        if self._supports is not None:
+            self._supports.show(volumeNode if needed and not self._inputs.whyNot() else None)
+
+    def _whyNot(self) -> str:
+        """Why nothing can be run yet; empty if it can."""
+        package = self._inputs.package
+        reason = self._inputs.whyNot()
+        if not reason and package.family in BY_EXAMPLE:
+            reason = self._supports.whyNot()
+        return reason
 
     def _showCost(self, reason: str) -> None:
         """How long a run will take and how much memory its maps need."""
@@ -225,9 +299,11 @@ class Panel(VTKObservationMixin):
 
     def _onRegion(self, *_event: Any) -> None:
         if self._parameters is not None:
-            reason = self._inputs.whyNot()
+            reason = self._whyNot()
             self._showCost(reason)
             self._showButtons(reason)
+            if self._supports is not None:
+                self._supports.wantLive()
 
     def _onSceneChanged(self) -> None:
         """Results may have come or gone, unless the scene is still in the middle of it."""
@@ -238,4 +314,6 @@ class Panel(VTKObservationMixin):
             return
         self._viewer.readResults()
         self._export.keepOnly(self._viewer.folders)
+        if self._supports is not None:
+            self._supports.onSceneChanged()
         self.refresh()

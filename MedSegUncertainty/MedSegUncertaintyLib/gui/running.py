@@ -22,10 +22,16 @@ from MedSegUncertaintyLib.scene.grids import colorsFromNode, isColorNode, volume
 from MedSegUncertaintyLib.scene.nodes import addResultInSteps
 from MedSegUncertaintyLib.scene.preview import PreviewMap
 from MedSegUncertaintyLib.scene.results import ResultNodes
+from MedSegUncertaintyLib.scene.support_requests import Question, colored
 from MedSegUncertaintyLib.workers.events import Advanced, Canceled, Failed, Finished, Preview, Started
 from MedSegUncertaintyLib.workers.worker import Worker
 
 POLL_MS = 50
+EXAMPLE_STAGES = {
+    "first look": _("Looking through the slices"),
+    "leave examples out": _("Comparing the examples"),
+}
+"""What is said about stages of a model that segments by example."""
 
 
 class State(Enum):
@@ -65,6 +71,7 @@ class _Run:
     volumeNode: Any
     preview: PreviewMap
     watch: StageWatch
+    question: Question | None = None
 
 
 class Running:
@@ -103,9 +110,23 @@ class Running:
         else:
             volume = volumeFromNode(volumeNode)
             channels = {role: volumeFromNode(node) for role, node in channelNodes.items()}
-        self._worker = self._worker or Worker()
-        number = self._worker.start(request, volume, channels)
-        self._run = _Run(number, request, volumeNode, PreviewMap(volumeNode), StageWatch())
+        number = self.worker().start(request, volume, channels)
+        self._begin(_Run(number, request, volumeNode, PreviewMap(volumeNode), StageWatch()))
+
+    def propagate(self, question: Question, volumeNode: Any, start: int | None) -> None:
+        """Begin with a model that segments by example, near to a slice."""
+        number = self.worker().propagate(question.request, question.volume, question.examples, start)
+        request = question.request.inference
+        self._begin(_Run(number, request, volumeNode, PreviewMap(volumeNode), StageWatch(), question))
+
+    def worker(self) -> Worker:
+        """The process that computes; others may use it while nothing runs here."""
+        if self._worker is None:
+            self._worker = Worker()
+        return self._worker
+
+    def _begin(self, run: _Run) -> None:
+        self._run = run
         self._timer.start()
         self._enter(State.COMPUTING)
         self._listener.onProgress(None, _("Starting ..."))
@@ -162,12 +183,18 @@ class Running:
         elif isinstance(event, Preview) and self.state is State.COMPUTING and self._isVolumeThere():
             self._run.preview.show(event.mean, event.geometry)
         elif isinstance(event, Finished):
-            self._add(event.result)
+            self._add(self._colored(event.result))
         elif isinstance(event, Failed):
             self.isWarm = False
             self._fail(event.message, event.log)
         elif isinstance(event, Canceled):
             self._end()
+
+    def _colored(self, result: InferenceResult) -> InferenceResult:
+        """The result, in the colors of the examples if it was made from some."""
+        if self._run.question is None:
+            return result
+        return colored(result, self._run.question.colors)
 
     def _isVolumeThere(self) -> bool:
         return slicer.mrmlScene.IsNodePresent(self._run.volumeNode)
@@ -199,7 +226,10 @@ class Running:
 
 def progressText(progress: Progress) -> str:
     """How far a stage has come, and how long it will take."""
-    if progress.stage.startswith(DRAWING):
+    share = f"{progress.done / max(progress.total, 1):.0%}"
+    if progress.stage in EXAMPLE_STAGES:
+        text = _("{what}: {share}").format(what=EXAMPLE_STAGES[progress.stage], share=share)
+    elif progress.stage.startswith(DRAWING):
         text = _("Drawing samples: {done} of {total}").format(done=progress.done, total=progress.total)
     else:
         text = _("Encoding the image: {done} of {total} parts").format(done=progress.done, total=progress.total)

@@ -15,19 +15,19 @@ import slicer
 from vtk.util import numpy_support
 
 from MedSegUncertaintyLib.scene.segment_slices import addMask, paintedIndices, segmentSlice
-from MedSegUncertaintyLib.scene.supports import PREDICTED, SupportSet
+from MedSegUncertaintyLib.scene.supports import PREDICTED, Supports
 
 FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PIXELS = 0.18, 0.7, 1
 """Calmer than what was painted, which is drawn with Slicer's own defaults."""
 
 
-def predictionOf(supports: SupportSet) -> Any | None:
+def predictionOf(supports: Supports) -> Any | None:
     """The segmentation of what was found; None before the first time."""
     return supports.node(PREDICTED)
 
 
 def writeSlices(
-    supports: SupportSet, segmentIds: Sequence[str], axis: int, indices: Sequence[int], labels: np.ndarray
+    supports: Supports, segmentIds: Sequence[str], axis: int, indices: Sequence[int], labels: np.ndarray
 ) -> None:
     """Put slices into the prediction, which is made when there is none.
 
@@ -50,7 +50,7 @@ def writeSlices(
     image.Modified()
 
 
-def clearPrediction(supports: SupportSet) -> None:
+def clearPrediction(supports: Supports) -> None:
     """Take everything out of the prediction."""
     node = predictionOf(supports)
     if node is not None:
@@ -59,7 +59,7 @@ def clearPrediction(supports: SupportSet) -> None:
         image.Modified()
 
 
-def predictedIndices(supports: SupportSet, plane: str) -> list[int]:
+def predictedIndices(supports: Supports, plane: str) -> list[int]:
     """The slices of a plane in which anything was found."""
     node = predictionOf(supports)
     if node is None:
@@ -68,7 +68,7 @@ def predictedIndices(supports: SupportSet, plane: str) -> list[int]:
     return sorted({index for one in ids for index in paintedIndices(node, one, grid, axis)})
 
 
-def acceptSlices(supports: SupportSet, target: Any, plane: str, indices: Iterable[int]) -> list[int]:
+def acceptSlices(supports: Supports, target: Any, plane: str, indices: Iterable[int]) -> list[int]:
     """Copy what was found in some slices into a segmentation, by the names of structures.
 
     A slice in which the target has any voxel already stays as it is. To undo it, save the target's state before.
@@ -108,7 +108,7 @@ def acceptSlices(supports: SupportSet, target: Any, plane: str, indices: Iterabl
     return wanted
 
 
-def addSegmentation(supports: SupportSet, name: str) -> Any:
+def addSegmentation(supports: Supports, name: str) -> Any:
     """A new segmentation on the voxels of the volume, for what is accepted."""
     volumeNode, scene = supports.volumeNode, supports.painted.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
@@ -125,7 +125,7 @@ def _segmentLike(target: Any, segment: Any) -> str:
     return own or segmentation.AddEmptySegment("", segment.GetName(), segment.GetColor())
 
 
-def _addPrediction(supports: SupportSet) -> Any:
+def _addPrediction(supports: Supports) -> Any:
     node = supports.addNode("vtkMRMLSegmentationNode", "predicted", PREDICTED)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(supports.volumeNode)
@@ -137,7 +137,7 @@ def _addPrediction(supports: SupportSet) -> Any:
     return node
 
 
-def _layer(supports: SupportSet, node: Any) -> tuple[np.ndarray, Any]:
+def _layer(supports: Supports, node: Any) -> tuple[np.ndarray, Any]:
     """The layer of all structures (K, J, I) of the whole volume, to be written to, and the image that holds it."""
     node.SetAndObserveTransformNodeID(supports.volumeNode.GetTransformNodeID())
     image = _sharedImage(supports, node)
@@ -145,7 +145,7 @@ def _layer(supports: SupportSet, node: Any) -> tuple[np.ndarray, Any]:
     return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(supports.grid.shape_kji), image
 
 
-def _sharedImage(supports: SupportSet, node: Any) -> Any:
+def _sharedImage(supports: Supports, node: Any) -> Any:
     """The image of all segments; made, with what they hold, where there is none or it was cropped by saving."""
     grid, segmentation = supports.grid, node.GetSegmentation()
     ids = list(segmentation.GetSegmentIDs())
@@ -170,7 +170,7 @@ def _sharedImage(supports: SupportSet, node: Any) -> Any:
     return image
 
 
-def _followStructures(supports: SupportSet, node: Any, image: Any) -> None:
+def _followStructures(supports: Supports, node: Any, image: Any) -> None:
     """A segment for each structure, with its name and color; those of removed structures go."""
     segmentation, painted = node.GetSegmentation(), supports.painted.GetSegmentation()
     for one in list(segmentation.GetSegmentIDs()):

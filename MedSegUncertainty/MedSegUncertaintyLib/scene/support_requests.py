@@ -17,7 +17,7 @@ from MedSegUncertaintyLib.propagation.request import PropagationRequest
 from MedSegUncertaintyLib.scene.grids import worldGeometry
 from MedSegUncertaintyLib.scene.kept_volumes import KeptVolumes
 from MedSegUncertaintyLib.scene.support_table import OWN, SlicedExample
-from MedSegUncertaintyLib.scene.supports import SupportSet
+from MedSegUncertaintyLib.scene.supports import Supports
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 
@@ -42,7 +42,7 @@ class Question:
     fingerprint: int
 
 
-def ask(supports: SupportSet, inference: InferenceRequest, volumes: KeptVolumes) -> Question:
+def ask(supports: Supports, inference: InferenceRequest, volumes: KeptVolumes) -> Question:
     """The question that the used examples of a set pose.
 
     Args:
@@ -89,7 +89,7 @@ def ask(supports: SupportSet, inference: InferenceRequest, volumes: KeptVolumes)
 
 
 def _labelMap(
-    source: SupportSet, shown: list[SlicedExample], labels: dict[str, int], marks: list[bytes]
+    source: Supports, shown: list[SlicedExample], labels: dict[str, int], marks: list[bytes]
 ) -> tuple[np.ndarray, set[str]]:
     """Label map (K, J, I) of the examples of one volume, and the names that it holds; ``marks`` gets its content."""
     array, present = np.zeros(source.grid.shape_kji, np.uint8), set()
@@ -106,7 +106,7 @@ def _labelMap(
     return array, present
 
 
-def _named(source: SupportSet, names: set[str]) -> dict[str, str]:
+def _named(source: Supports, names: set[str]) -> dict[str, str]:
     return {segmentId: name for segmentId, name in source.names.items() if name in names}
 
 

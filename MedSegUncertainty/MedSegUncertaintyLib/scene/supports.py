@@ -7,7 +7,7 @@ what belongs together, so a set goes on after saving, loading and an update of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ ROLE = "MedSegUncertainty.Support"
 """Attribute of nodes: what they are in their set."""
 FORMAT, FORMAT_VERSION = "MedSegUncertainty.SupportFormat", 1
 """Attribute of the painted segmentation."""
+FIRST = "Structure 1"
+"""What the first structure is called before the user does."""
 PAINTED, EXAMPLES, PREDICTED = "painted", "examples", "predicted"
 REFERENCE = "MedSegUncertainty."
 """Start of the reference roles from the painted segmentation to the other nodes; their role follows."""
@@ -34,7 +36,7 @@ LENT = "MedSegUncertainty.lent."
 
 
 @dataclass(frozen=True)
-class SupportSet:
+class Supports:
     """The examples of one volume.
 
     Attributes:
@@ -140,7 +142,7 @@ class SupportSet:
         """The plane of the set's own examples; None before the first."""
         return next((row.place.plane for row in readExamples(self.table) if row.volume == OWN), None)
 
-    def source(self, volume: int) -> SupportSet | None:
+    def source(self, volume: int) -> Supports | None:
         """The set in which a volume's examples are painted; None if it has gone."""
         if volume == OWN:
             return self
@@ -160,12 +162,43 @@ class SupportSet:
         Raises:
             BadInputError: Nothing is painted in it, or it lies in another plane than the other examples.
         """
-        self._checkPlane(place)
+        self.checkPlane(place)
         if not self.outlined(place):
             raise BadInputError(
                 f"Nothing is painted in slice {place.index}; outline a structure there, or press 'Absent here'."
             )
         self._put(self._at(place))
+
+    def addAll(self, places: Iterable[SlicePlace], absent: Mapping[SlicePlace, Iterable[str]] | None = None) -> None:
+        """Make slices examples at once; those in which nothing is painted or said to be absent are left out.
+
+        Args:
+            places: Slices of the plane of the other examples.
+            absent: Ids of the structures that are not in a slice.
+        """
+        known, absent = {one.key: one for one in self.examples()}, absent or {}
+        for place in dict.fromkeys([*places, *absent]):
+            self.checkPlane(place)
+            old = known.get(SlicedExample(place).key, SlicedExample(place))
+            said = (*old.absent, *(one for one in absent.get(place, ()) if one not in old.absent))
+            new = replace(old, used=True, absent=said, outlined=self.outlined(place))
+            if new.kind != "empty":
+                known[new.key] = new
+        self._write(known.values())
+        self.refresh()
+
+    def structure(self, name: str, color: Sequence[float]) -> str:
+        """Id of the structure of a name, added if there is none; the first one takes the name while it is untouched."""
+        segmentation = self.painted.GetSegmentation()
+        found = segmentation.GetSegmentIdBySegmentName(name)
+        if found:
+            return found
+        ids = self.segmentIds
+        if list(self.names.values()) == [FIRST] and not paintedIndices(self.painted, ids[0], self.grid, 2):
+            segmentation.GetSegment(ids[0]).SetName(name)
+            segmentation.GetSegment(ids[0]).SetColor(*color)
+            return ids[0]
+        return segmentation.AddEmptySegment("", name, list(color))
 
     def markAbsent(self, place: SlicePlace) -> None:
         """Say that what is not painted in a slice is not there.
@@ -173,7 +206,7 @@ class SupportSet:
         Raises:
             BadInputError: Every structure is painted there, or it lies in another plane than the other examples.
         """
-        self._checkPlane(place)
+        self.checkPlane(place)
         painted = self.outlined(place)
         absent = tuple(one for one in self.segmentIds if one not in painted)
         if not absent:
@@ -190,7 +223,7 @@ class SupportSet:
         """Take an example off the list; what was painted stays."""
         self._write(one for one in self.examples() if one.key != example.key)
 
-    def lend(self, other: SupportSet) -> int:
+    def lend(self, other: Supports) -> int:
         """Use the examples of another volume as well; returns how many are new.
 
         Raises:
@@ -215,7 +248,8 @@ class SupportSet:
         self._write([*(one for one in self.examples() if one.key != example.key), example])
         self.refresh()
 
-    def _checkPlane(self, place: SlicePlace) -> None:
+    def checkPlane(self, place: SlicePlace) -> None:
+        """Refuse a slice of another plane than that of the other examples, with a BadInputError."""
         if self.plane not in (None, place.plane):
             raise BadInputError(
                 f"The other examples are {self.plane} slices, and this one is {place.plane}; use a view of that plane, "
@@ -239,13 +273,13 @@ class SupportSet:
         writeExamples(self.table, rows)
 
 
-def findSupports(scene: Any) -> list[SupportSet]:
+def findSupports(scene: Any) -> list[Supports]:
     """All sets in a scene whose volume is there, for example one that was loaded."""
     nodes = nodesOfClass(scene, "vtkMRMLSegmentationNode")
-    return [one for one in (SupportSet(node) for node in nodes if node.GetAttribute(ROLE) == PAINTED) if one.isThere]
+    return [one for one in (Supports(node) for node in nodes if node.GetAttribute(ROLE) == PAINTED) if one.isThere]
 
 
-def supportsOf(volumeNode: Any) -> SupportSet | None:
+def supportsOf(volumeNode: Any) -> Supports | None:
     """The set of a volume; None if it has none.
 
     Raises:
@@ -259,7 +293,7 @@ def supportsOf(volumeNode: Any) -> SupportSet | None:
     return found
 
 
-def createSupports(volumeNode: Any) -> SupportSet:
+def createSupports(volumeNode: Any) -> Supports:
     """The set of a volume; a new one with a first structure if it has none."""
     existing = supportsOf(volumeNode)
     if existing is not None:
@@ -275,9 +309,28 @@ def createSupports(volumeNode: Any) -> SupportSet:
     painted.CreateDefaultDisplayNodes()
     painted.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     painted.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    painted.GetSegmentation().AddEmptySegment("", "Structure 1", COLORS[0])
+    painted.GetSegmentation().AddEmptySegment("", FIRST, COLORS[0])
     _place(painted, folder)
-    return SupportSet(painted)
+    return Supports(painted)
+
+
+def removeIfUnused(supports: Supports) -> None:
+    """Take away a set in which nothing was done, with its folder."""
+    if not supports.isThere or readExamples(supports.table):
+        return
+    grid = supports.grid
+    if any(paintedIndices(supports.painted, one, grid, 2) for one in supports.segmentIds):
+        return
+    scene, hierarchy = supports.painted.GetScene(), hierarchyOf(supports.painted.GetScene())
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(supports.painted))
+    nodes = [supports.node(PREDICTED), supports.node(EXAMPLES), supports.painted]
+    for node in filter(None, nodes):
+        display = node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None
+        scene.RemoveNode(node)
+        if display is not None and scene.IsNodePresent(display):
+            scene.RemoveNode(display)
+    if folder and not hierarchy.GetNumberOfItemChildren(folder):
+        hierarchy.RemoveItem(folder)
 
 
 def _place(node: Any, parent: int) -> None:

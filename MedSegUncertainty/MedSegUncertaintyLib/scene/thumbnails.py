@@ -11,7 +11,7 @@ import slicer
 
 from MedSegUncertaintyLib.scene.grids import worldGeometry
 from MedSegUncertaintyLib.scene.slice_places import SlicePlace, axisOf
-from MedSegUncertaintyLib.scene.supports import SupportSet
+from MedSegUncertaintyLib.scene.supports import Supports
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 TOWARD = {"axial": ((-1, 0, 0), (0, -1, 0)), "coronal": ((-1, 0, 0), (0, 0, -1)), "sagittal": ((0, -1, 0), (0, 0, -1))}
@@ -37,7 +37,7 @@ class Window:
     edge: float
 
 
-def thumbnail(supports: SupportSet, place: SlicePlace, window: Window, pixels: int) -> np.ndarray:
+def thumbnail(supports: Supports, place: SlicePlace, window: Window, pixels: int) -> np.ndarray:
     """A slice with outlines, RGB (pixels, pixels, 3) uint8, turned as in Slicer's views; black beyond the volume.
 
     Args:
@@ -59,7 +59,7 @@ def thumbnail(supports: SupportSet, place: SlicePlace, window: Window, pixels: i
     return picture
 
 
-def sharedWindow(supports: SupportSet, places: Iterable[SlicePlace], plane: str) -> Window:
+def sharedWindow(supports: Supports, places: Iterable[SlicePlace], plane: str) -> Window:
     """The part of the slices of a plane that holds everything that is outlined in some of them, with a margin."""
     geometry = worldGeometry(supports.volumeNode)
     oriented, mm = _orientation(geometry, plane)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 from slicer.i18n import tr as _
 
 from MedSegUncertaintyLib.gui.estimate import durationText
 from MedSegUncertaintyLib.gui.models import WARNING_COLOR
-from MedSegUncertaintyLib.workers.probe import DeviceProbe, DeviceReport
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.workers.probe import DeviceProbe, DeviceReport
 
 POLL_MS = 200
 
@@ -30,6 +32,9 @@ class DeviceLine:
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self._poll)
+        self._startTimer = qt.QTimer()
+        self._startTimer.setSingleShot(True)
+        self._startTimer.connect("timeout()", self._start)
 
     def look(self, device: str, again: bool = False) -> None:
         """Find out about a request's device; nothing happens if it is known, unless ``again``."""
@@ -37,11 +42,19 @@ class DeviceLine:
             return
         self.close()
         self._asked, self.report = device, None
-        self._probe = DeviceProbe(device)
+        self._startTimer.start(0)
+
+    def _start(self) -> None:
+        """Look; not at once, because what is imported here takes as long as opening the panel."""
+        from MedSegUncertaintyLib.workers.probe import DeviceProbe
+
+        self._probe = DeviceProbe(self._asked)
         self._timer.start()
 
     def tell(self, description: str) -> None:
         """A run began on this device."""
+        from MedSegUncertaintyLib.workers.probe import DeviceReport
+
         kind = {"CPU": "cpu", "MPS": "mps"}.get(description.split(",")[0], "cuda")
         self.close()
         self.report = DeviceReport(kind, description)
@@ -63,6 +76,7 @@ class DeviceLine:
 
     def close(self) -> None:
         """Stop looking."""
+        self._startTimer.stop()
         self._timer.stop()
         if self._probe is not None:
             self._probe.close()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.grids import setGrid
 from MedSegUncertaintyLib.scene.headless import ensureApplication
 from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult, removeResult
 from MedSegUncertaintyLib.volumes.geometry import Volume
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 STORABLE = {np.dtype(bool): np.uint8, np.dtype(np.float16): np.float32}
 """What MRML stores instead of truth values and half-precision numbers."""

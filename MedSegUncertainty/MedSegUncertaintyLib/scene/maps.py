@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.outputs.appearance import TRANSPARENT_BELOW, VARIANCE_MAXIMUM
 from MedSegUncertaintyLib.scene.colors import addColorTable
@@ -18,6 +17,9 @@ from MedSegUncertaintyLib.scene.folder import NodeFolder, nodesInFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry, setGrid
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics
 from MedSegUncertaintyLib.volumes.geometry import Geometry
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.scene.folder import NodeFolder, removeFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry, worldGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS, addMaps
@@ -16,6 +15,9 @@ from MedSegUncertaintyLib.scene.segmentations import addContours, addSamples
 from MedSegUncertaintyLib.scene.sequences import addSampleSlider
 from MedSegUncertaintyLib.scene.tables import addTables
 from MedSegUncertaintyLib.scene.viewer import leaveViews
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 __all__ = ["ResultNodes", "addResult", "addResultInSteps", "findResults", "removeResult"]
 

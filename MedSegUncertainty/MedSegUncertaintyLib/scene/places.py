@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 import vtk
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.outputs.document import plane_names
 from MedSegUncertaintyLib.scene.folder import NodeFolder, nodesOfClass
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.results import ResultNodes
 from MedSegUncertaintyLib.scene.tables import addTable
 from MedSegUncertaintyLib.uncertainty.slices import rank_slices
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 PLANES = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
 """Slice planes and the axis of RAS that they are perpendicular to."""
@@ -68,6 +69,8 @@ def addSliceTable(folder: NodeFolder, result: InferenceResult, volumeNode: Any) 
 
 
 def _places(result: InferenceResult, local: Any) -> Iterator[list[Place]]:
+    from MedSegUncertaintyLib.outputs.document import plane_names  # brings SimpleITK
+
     statistics, planes = result.statistics, plane_names(result.geometry)
     variances = [(ALL, statistics.variance.sum(axis=0))]
     variances += [(s.name, values) for s, values in zip(result.structures, statistics.variance, strict=True)]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util import numpy_support
 
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.outputs.appearance import (
     Color,
@@ -26,6 +25,9 @@ from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.uncertainty.samples import bounding_slices
 from MedSegUncertaintyLib.volumes.geometry import Geometry
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 OUTER, MEDIAN, CORE = CONTOUR_LEVELS
 SAMPLE_OPACITY = 0.6

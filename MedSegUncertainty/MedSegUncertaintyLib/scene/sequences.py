@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.scene.folder import ROLE, NodeFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.segmentations import addSegment, maskImage, showOutlines
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 
 def addSampleSlider(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> Iterator[None]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 import vtk
 
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.scene.folder import NodeFolder
 from MedSegUncertaintyLib.uncertainty.statistics import empty_maps
 from MedSegUncertaintyLib.volumes.geometry import Geometry
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 SHARE = "Share of samples (%)"
 

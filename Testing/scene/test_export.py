@@ -9,7 +9,14 @@ import slicer
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent
 from MedSegUncertaintyLib.scene import export
-from MedSegUncertaintyLib.scene.export import INSTANCES, exportDicom, exportTables, exportVolumes, sourceFiles
+from MedSegUncertaintyLib.scene.export import (
+    INSTANCES,
+    dicomContentInSteps,
+    exportDicom,
+    exportTables,
+    exportVolumes,
+    sourceFiles,
+)
 from MedSegUncertaintyLib.scene.headless import saveScene
 from MedSegUncertaintyLib.scene.nodes import addResult, findResults
 from MedSegUncertaintyLib.volumes.geometry import Box
@@ -61,7 +68,7 @@ def test_samples_contours_and_maps_are_written_and_the_scene_stays_as_it_is(scen
 
 
 def test_a_loaded_result_holds_what_goes_into_dicom(reloaded, blob_result):
-    found, wanted = export._content(reloaded), DicomContent.of(blob_result)
+    found, wanted = export._last(dicomContentInSteps(reloaded)), DicomContent.of(blob_result)
     for name in ("median", "mean", "variance"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
     for level, masks in wanted.contours.items():
@@ -107,4 +114,4 @@ def test_what_did_not_come_from_dicom_is_refused(nodes, volume_node, database, t
 def test_maps_that_were_not_kept_are_named(scene, volume_node, blob_result):
     nodes = addResult(blob_result, volume_node, maps=("entropy",))
     with pytest.raises(BadInputError, match="no map of the mean of Left blob"):
-        export._content(nodes)
+        export._last(dicomContentInSteps(nodes))

@@ -5,25 +5,27 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Generator, Mapping, Sized
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from MedSegUncertaintyLib.errors import CanceledError, MedSegError
 from MedSegUncertaintyLib.gui.messages import Messages
+from MedSegUncertaintyLib.gui.steps import Steps
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
-from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, check_highdicom, dicom_writers
-from MedSegUncertaintyLib.outputs.folder import write_outputs
-from MedSegUncertaintyLib.scene.export import exportDicom, exportTables, exportVolumes, sourceFiles
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.results import ResultNodes
 
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
+
 POLL_MS = 100
+Write = Callable[[Callable[[Progress], None]], str]
+"""Writes files, given a function to tell its progress, and returns a sentence for the user."""
+CANCELED = _("The export was canceled; nothing was written.")
 
 
 class Export:
@@ -37,7 +39,7 @@ class Export:
 
     def __init__(
         self,
-        write: Callable[[Callable[[Progress], None]], str],
+        write: Write,
         told: Callable[[float], None],
         done: Callable[[str, bool], None],
     ) -> None:
@@ -64,7 +66,7 @@ class Export:
         try:
             self._outcome = (self._write(self._hear), True)
         except CanceledError:
-            self._outcome = (_("The export was canceled; nothing was written."), True)
+            self._outcome = (CANCELED, True)
         except (MedSegError, OSError) as error:
             self._outcome = (str(error), False)
         except Exception as error:
@@ -82,22 +84,25 @@ class Export:
         self._done(*self._outcome)
 
 
-def filesWriter(result: InferenceResult, folder: Path) -> Callable[[Callable[[Progress], None]], str]:
+def filesWriter(result: InferenceResult, folder: Path) -> Write:
     """Writes samples, contours, maps and numbers into a new folder."""
+    from MedSegUncertaintyLib.outputs.folder import write_outputs
 
-    def write(progress: Callable[[Progress], None]) -> str:
-        return _written(write_outputs(folder, result, progress=progress), folder)
-
-    return write
+    return lambda progress: _written(write_outputs(folder, result, progress=progress), folder)
 
 
-def dicomWriter(
-    result: InferenceResult, sources: list[Path], folder: Path
-) -> Callable[[Callable[[Progress], None]], str]:
+def dicomWriter(result: InferenceResult, sources: list[Path], folder: Path) -> Write:
     """Writes DICOM objects that refer to ``sources`` into a new folder."""
+    from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, dicom_writers
+
+    return folderWriter(lambda: dicom_writers(result.structures, lambda: DicomContent.of(result), sources), folder)
+
+
+def folderWriter(makeWriters: Callable[[], Mapping[str, Callable[[Path], object]]], folder: Path) -> Write:
+    """Writes files by their names into a new folder, which disappears if that is canceled or fails."""
 
     def write(progress: Callable[[Progress], None]) -> str:
-        writers = dicom_writers(result.structures, lambda: DicomContent.of(result), sources)
+        writers = makeWriters()
         folder.mkdir()
         try:
             clock = StageClock("", len(writers), progress)
@@ -110,6 +115,24 @@ def dicomWriter(
         return _written(writers, folder)
 
     return write
+
+
+def loadedFilesWriterInSteps(nodes: ResultNodes, folder: Path) -> Generator[None, None, Write]:
+    """Like :func:`filesWriter`, for a result that was loaded with its scene: first copied out of its nodes."""
+    from MedSegUncertaintyLib.scene.export import volumeWritersInSteps
+
+    writers = yield from volumeWritersInSteps(nodes)
+    return folderWriter(lambda: writers, folder)
+
+
+def loadedDicomWriterInSteps(nodes: ResultNodes, sources: list[Path], folder: Path) -> Generator[None, None, Write]:
+    """Like :func:`dicomWriter`, for a result that was loaded with its scene: first copied out of its nodes."""
+    from MedSegUncertaintyLib.outputs.dicom_objects import dicom_writers
+    from MedSegUncertaintyLib.scene.export import dicomContentInSteps
+
+    structures = nodes.structures
+    content = yield from dicomContentInSteps(nodes)
+    return folderWriter(lambda: dicom_writers(structures, lambda: content, sources), folder)
 
 
 def _written(files: Sized, folder: Path) -> str:
@@ -129,6 +152,7 @@ class ExportMenu:
         self._button, self._shown, self._messages = button, shown, messages
         self._results: dict[int, InferenceResult] = {}
         self._export: Export | None = None
+        self._steps: Steps | None = None
         self._menu = qt.QMenu(button)
         self._tables = self._add(_("Numbers (CSV) ..."), self._onTables)
         self._files = self._add(_("Samples, contours and maps ..."), self._onFiles)
@@ -153,6 +177,7 @@ class ExportMenu:
     def forget(self) -> None:
         """The scene is about to be closed."""
         self._results = {}
+        self._stopSteps()
 
     def close(self) -> None:
         """The module is about to go."""
@@ -162,30 +187,52 @@ class ExportMenu:
 
     def _onShow(self) -> None:
         for action in (self._tables, self._files, self._dicom):
-            action.enabled = self._shown() is not None and self._export is None
-        self._cancel.setVisible(self._export is not None)
+            action.enabled = self._shown() is not None and not self._isBusy
+        self._cancel.setVisible(self._isBusy)
+
+    @property
+    def _isBusy(self) -> bool:
+        return self._export is not None or self._steps is not None
 
     def _onTables(self) -> None:
-        self._atOnce(_("Export the numbers into a new folder in"), exportTables)
+        from MedSegUncertaintyLib.scene.export import exportTables
+
+        folder = self._askFolder(_("Export the numbers into a new folder in"))
+        if folder is None:
+            return
+        try:
+            folder.mkdir()
+            self._onDone(_written(exportTables(self._shown(), folder), folder), True)
+        except (MedSegError, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._onDone(str(error), False)
 
     def _onFiles(self) -> None:
-        result = self._result
+        result, folder = self._result, self._askFolder(_("Export the files into a new folder in"))
+        if folder is None:
+            return
         if result is None:
-            self._atOnce(_("Export the files into a new folder in"), exportVolumes)
-        elif folder := self._askFolder(_("Export the files into a new folder in")):
+            self._runInSteps(loadedFilesWriterInSteps(self._shown(), folder))
+        else:
             self._run(filesWriter(result, folder))
 
     def _onDicom(self) -> None:
-        result = self._result
+        from MedSegUncertaintyLib.outputs.dicom_objects import check_highdicom
+        from MedSegUncertaintyLib.scene.export import sourceFiles
+
+        result, nodes = self._result, self._shown()
         try:
             check_highdicom()
-            sources = sourceFiles(self._shown().inputVolume)
+            sources = sourceFiles(nodes.inputVolume)
         except MedSegError as error:
             self._messages.show(str(error))
             return
+        folder = self._askFolder(_("Export DICOM into a new folder in"))
+        if folder is None:
+            return
         if result is None:
-            self._atOnce(_("Export DICOM into a new folder in"), exportDicom)
-        elif folder := self._askFolder(_("Export DICOM into a new folder in")):
+            self._runInSteps(loadedDicomWriterInSteps(nodes, sources, folder))
+        else:
             self._run(dicomWriter(result, sources, folder))
 
     @property
@@ -198,20 +245,26 @@ class ExportMenu:
         parent = qt.QFileDialog.getExistingDirectory(self._button, question)
         return newFolder(Path(parent), hierarchyName(self._shown())) if parent else None
 
-    def _atOnce(self, question: str, write: Callable[[ResultNodes, Path], Sized]) -> None:
-        """Write what comes from nodes, which other threads must not read."""
-        folder = self._askFolder(question)
-        if folder is None:
-            return
-        try:
-            with slicer.util.WaitCursor():
-                folder.mkdir()
-                self._onDone(_written(write(self._shown(), folder), folder), True)
-        except (MedSegError, OSError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            self._onDone(str(error), False)
+    def _runInSteps(self, steps: Generator[None, None, Write]) -> None:
+        """Copy what is written out of nodes first, which other threads must not read."""
+        self._onProgress(0.0)
+        self._steps = Steps(steps, self._onCopied, self._onNotCopied)
 
-    def _run(self, write: Callable[[Callable[[Progress], None]], str]) -> None:
+    def _onCopied(self, write: Write) -> None:
+        self._steps = None
+        self._run(write)
+
+    def _onNotCopied(self, error: Exception) -> None:
+        self._onDone(str(error), False)
+        if not isinstance(error, MedSegError):
+            raise error
+
+    def _stopSteps(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    def _run(self, write: Write) -> None:
         self._onProgress(0.0)
         self._export = Export(write, self._onProgress, self._onDone)
 
@@ -219,12 +272,15 @@ class ExportMenu:
         self._messages.show(_("Exporting: {share:.0%}").format(share=share), good=True)
 
     def _onDone(self, sentence: str, good: bool) -> None:
-        self._export = None
+        self._export = self._steps = None
         self._messages.show(sentence, good=good)
 
     def _onCancel(self) -> None:
         if self._export is not None:
             self._export.cancel()
+        elif self._steps is not None:
+            self._stopSteps()
+            self._onDone(CANCELED, True)
 
 
 def newFolder(parent: Path, name: str) -> Path:

@@ -67,7 +67,14 @@ class Segment:
 
 def write_samples(path: Path, result: InferenceResult) -> None:
     """Write all samples: a layer per sample, in which each structure is a segment."""
-    count = len(result.samples)
+    write_sample_layers(path, result.samples, result.structures, result.geometry, result.box)
+
+
+def write_sample_layers(
+    path: Path, samples: Layers, structures: Sequence[Structure], geometry: Geometry, box: Box
+) -> None:
+    """Like :func:`write_samples`, for samples that come from elsewhere; see :func:`write_segmentation`."""
+    count = len(samples)
     segments = [
         Segment(
             identifier=sample_id(index, structure),
@@ -77,9 +84,9 @@ def write_samples(path: Path, result: InferenceResult) -> None:
             color=sample_color(index, count, structure),
         )
         for index in range(count)
-        for structure in result.structures
+        for structure in structures
     ]
-    write_segmentation(path, result.samples, segments, result.geometry, result.box)
+    write_segmentation(path, samples, segments, geometry, box)
 
 
 def write_contours(path: Path, result: InferenceResult) -> None:
@@ -87,13 +94,19 @@ def write_contours(path: Path, result: InferenceResult) -> None:
 
     Every region has a layer of its own, because the outer regions of neighboring structures overlap.
     """
-    regions = [
-        (index, structure, level) for level in CONTOUR_LEVELS for index, structure in enumerate(result.structures)
-    ]
     layers = [
         np.where(result.contour(index, level), np.uint8(structure.label), np.uint8(0))
-        for index, structure, level in regions
+        for level in CONTOUR_LEVELS
+        for index, structure in enumerate(result.structures)
     ]
+    write_contour_layers(path, layers, result.structures, result.geometry, result.box)
+
+
+def write_contour_layers(
+    path: Path, layers: Layers, structures: Sequence[Structure], geometry: Geometry, box: Box
+) -> None:
+    """Like :func:`write_contours`, for regions that come from elsewhere: by level, and in it by structure."""
+    regions = [(structure, level) for level in CONTOUR_LEVELS for structure in structures]
     segments = [
         Segment(
             identifier=contour_id(structure, level),
@@ -102,9 +115,9 @@ def write_contours(path: Path, result: InferenceResult) -> None:
             layer=layer,
             color=contour_color(structure, level),
         )
-        for layer, (_, structure, level) in enumerate(regions)
+        for layer, (structure, level) in enumerate(regions)
     ]
-    write_segmentation(path, layers, segments, result.geometry, result.box)
+    write_segmentation(path, layers, segments, geometry, box)
 
 
 def write_segmentation(path: Path, layers: Layers, segments: Sequence[Segment], geometry: Geometry, box: Box) -> None:

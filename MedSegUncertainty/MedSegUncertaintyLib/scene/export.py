@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import slicer
@@ -14,10 +15,15 @@ from MedSegUncertaintyLib.outputs.appearance import contour_id, sample_id
 from MedSegUncertaintyLib.outputs.csv_files import write_structures, write_volumes
 from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, check_highdicom, dicom_writers, run_parameters
 from MedSegUncertaintyLib.scene.comparison import representatives
+from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.maps import mapKey
 from MedSegUncertaintyLib.scene.results import ResultNodes
 from MedSegUncertaintyLib.scene.segmentations import segmentMask
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
+from MedSegUncertaintyLib.uncertainty.samples import SampleSet
+from MedSegUncertaintyLib.volumes.geometry import Box, Geometry
+
+T = TypeVar("T")
 
 INSTANCES = "DICOM.instanceUIDs"
 """Attribute that Slicer gives to a volume it loaded from its DICOM database."""
@@ -37,6 +43,10 @@ def exportTables(nodes: ResultNodes, folder: str | Path) -> dict[str, Path]:
     return paths
 
 
+Writers = dict[str, Callable[[Path], None]]
+"""File name to what writes the file; nothing of it reads nodes, so a thread may do it."""
+
+
 def exportVolumes(nodes: ResultNodes, folder: str | Path) -> dict[str, Path]:
     """Write samples and contours as ``.seg.nrrd`` and every map as ``.nrrd``, over files of that name.
 
@@ -48,17 +58,59 @@ def exportVolumes(nodes: ResultNodes, folder: str | Path) -> dict[str, Path]:
     Raises:
         OSError: A file could not be written.
     """
-    files = {"samples.seg.nrrd": nodes.samples, "contours.seg.nrrd": nodes.contours}
-    files |= {f"{key.replace('.', '_')}.nrrd": node for key, node in nodes.maps.items()}
-    paths = {name: Path(folder, name) for name in files}
-    for name, node in files.items():
-        storage = node.CreateDefaultStorageNode()  # outside of the scene
-        storage.UnRegister(None)
-        storage.SetFileName(str(paths[name]))
-        storage.SetUseCompression(True)
-        if not storage.WriteData(node):
-            raise OSError(f"{paths[name]} could not be written.")
+    paths = {}
+    for name, write in _last(volumeWritersInSteps(nodes)).items():
+        paths[name] = Path(folder, name)
+        write(paths[name])
     return paths
+
+
+def volumeWritersInSteps(nodes: ResultNodes) -> Generator[None, None, Writers]:
+    """Copy what :func:`exportVolumes` writes out of the scene, in steps of some 10 ms."""
+    from MedSegUncertaintyLib.outputs.segmentation_file import write_contour_layers, write_sample_layers
+    from MedSegUncertaintyLib.volumes.reading import write_volume
+
+    structures, grid = nodes.structures, nodes.grid
+    whole, box = _placeOf(nodes, grid)
+    samples, regions = SampleSet(grid.shape_kji), SampleSet(grid.shape_kji)
+    for sample in range(nodes.sequence.GetNumberOfDataNodes()):
+        labels = np.zeros(grid.shape_kji, dtype=np.uint8)
+        for structure in structures:
+            labels[segmentMask(nodes.samples, sample_id(sample, structure), grid)] = structure.label
+            yield
+        samples.append(labels)
+        yield
+    for level in CONTOUR_LEVELS:
+        for structure in structures:
+            mask = segmentMask(nodes.contours, contour_id(structure, level), grid)
+            regions.append(mask * np.uint8(structure.label))
+            yield
+    writers: Writers = {
+        "samples.seg.nrrd": lambda path: write_sample_layers(path, samples, structures, whole, box),
+        "contours.seg.nrrd": lambda path: write_contour_layers(path, regions, structures, whole, box),
+    }
+    for key, node in nodes.maps.items():
+        array = slicer.util.arrayFromVolume(node).copy()
+        writers[f"{key.replace('.', '_')}.nrrd"] = partial(write_volume, array_kji=array, geometry=localGeometry(node))
+        yield
+    return writers
+
+
+def _placeOf(nodes: ResultNodes, grid: Geometry) -> tuple[Geometry, Box]:
+    """The grid of the segmented volume and the box that was segmented; of the box alone once the volume is gone."""
+    if nodes.inputVolume is None:
+        return grid, grid.whole()
+    whole = localGeometry(nodes.inputVolume)
+    i, j, k = (int(number) for number in np.rint(whole.to_ijk(grid.to_ras(np.zeros(3)))))
+    return whole, Box((i, j, k), (i + grid.shape_ijk[0], j + grid.shape_ijk[1], k + grid.shape_ijk[2]))
+
+
+def _last(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def exportDicom(nodes: ResultNodes, folder: str | Path) -> dict[str, Path]:
@@ -73,8 +125,8 @@ def exportDicom(nodes: ResultNodes, folder: str | Path) -> dict[str, Path]:
     check_highdicom()
     if nodes.inputVolume is None:
         raise BadInputError("The segmented volume is no longer in the scene; load it, or segment it again.")
-    paths = {}
-    for name, write in dicom_writers(nodes.structures, lambda: _content(nodes), sourceFiles(nodes.inputVolume)).items():
+    content, paths = _last(dicomContentInSteps(nodes)), {}
+    for name, write in dicom_writers(nodes.structures, lambda: content, sourceFiles(nodes.inputVolume)).items():
         paths[name] = Path(folder, name)
         write(paths[name])
     return paths
@@ -100,16 +152,26 @@ def sourceFiles(volumeNode: Any) -> list[Path]:
     return [Path(file) for file in dict.fromkeys(files)]
 
 
-def _content(nodes: ResultNodes) -> DicomContent:
+def dicomContentInSteps(nodes: ResultNodes) -> Generator[None, None, DicomContent]:
+    """Copy what goes into DICOM objects out of the scene, in steps of some 10 ms.
+
+    Raises:
+        BadInputError: The result has no such maps.
+    """
     run, structures, grid = nodes.run, nodes.structures, nodes.grid
+    mean, variance = (_maps(nodes, kind) for kind in ("mean", "variance"))
+    yield
     median, sample = np.zeros(grid.shape_kji, dtype=np.uint8), representatives(nodes)["median"]
     for structure in structures:
         median[segmentMask(nodes.samples, sample_id(sample, structure), grid)] = structure.label
-    contours: Mapping[float, np.ndarray] = {
-        level: np.stack([segmentMask(nodes.contours, contour_id(structure, level), grid) for structure in structures])
-        for level in CONTOUR_LEVELS
-    }
-    mean, variance = (_maps(nodes, kind) for kind in ("mean", "variance"))
+        yield
+    contours: dict[float, np.ndarray] = {}
+    for level in CONTOUR_LEVELS:
+        masks = []
+        for structure in structures:
+            masks.append(segmentMask(nodes.contours, contour_id(structure, level), grid))
+            yield
+        contours[level] = np.stack(masks)
     return DicomContent(
         grid=grid,
         structures=structures,

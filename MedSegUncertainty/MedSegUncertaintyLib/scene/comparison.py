@@ -176,18 +176,22 @@ def _showAlone(nodes: ResultNodes, sample: int, sliceNode: Any) -> None:
     view = sliceNode.GetLayoutName()
     display = _displayNodes(nodes.samples).get(view)
     if display is None:
-        display = nodes.scene.AddNewNodeByClass("vtkMRMLSegmentationDisplayNode", f"Compared in {view}")
+        display = slicer.vtkMRMLSegmentationDisplayNode()
+        display.SetName(f"Compared in {view}")
         display.SetAttribute(ROLE, COMPARED + view)
-        nodes.samples.AddAndObserveDisplayNodeID(display.GetID())
         display.AddViewNodeID(sliceNode.GetID())
         display.SetVisibility3D(False)
-    display.SetVisibility(True)
-    display.SetAllSegmentsVisibility(False)
-    for structure in nodes.structures:
-        segment = sample_id(sample, structure)
-        display.SetSegmentVisibility(segment, True)
-        display.SetSegmentOverrideColor(segment, *structure.color)
-    showOutlines(display, thickness=2, opacity=1.0)
+        display.SetVisibility(False)  # or all views would draw all samples once
+        nodes.scene.AddNode(display)
+        nodes.samples.AddAndObserveDisplayNodeID(display.GetID())
+    with slicer.util.NodeModify(display):
+        display.SetAllSegmentsVisibility(False)
+        for structure in nodes.structures:
+            segment = sample_id(sample, structure)
+            display.SetSegmentVisibility(segment, True)
+            display.SetSegmentOverrideColor(segment, *structure.color)
+        showOutlines(display, thickness=2, opacity=1.0)
+        display.SetVisibility(True)
 
 
 def _displayNodes(node: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from MedSegUncertaintyLib.scene.rendering import isRenderingAvailable, whyNoSlicer
 
@@ -92,3 +93,51 @@ def load_module(application: Any) -> Callable[..., Any]:
     from slicer_stand_in.modules import loadScriptedModule
 
     return lambda path=MODULE: loadScriptedModule(path)
+
+
+@pytest.fixture
+def own_folders(application: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages that a developer has installed do not appear in the list."""
+    import qt
+
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    qt.QSettings().clear()
+
+
+@pytest.fixture
+def panel(own_folders: None, load_module: Callable[..., Any], main_window: Any) -> Any:
+    """The panel, open; its widgets are ``panel.ui``."""
+    import slicer
+
+    main_window.resize(1400, 1100)
+    load_module()
+    slicer.util.selectModule("MedSegUncertainty")
+    slicer.app.processEvents()
+    return slicer.modules.MedSegUncertaintyWidget
+
+
+def head_array() -> np.ndarray:
+    """A bright blob in noise, 1 mm voxels, as MR would show it."""
+    k, j, i = np.indices((64, 72, 64))
+    inside = ((i - 32) / 7) ** 2 + ((j - 36) / 16) ** 2 + ((k - 32) / 7) ** 2 < 1
+    array = 100 + 60 * inside + np.random.default_rng(0).normal(0, 5, inside.shape)
+    return array.astype(np.float32)
+
+
+@pytest.fixture
+def head(application: Any) -> Any:
+    """``head_array`` as a volume node."""
+    import slicer
+
+    return slicer.util.addVolumeFromArray(head_array(), None, "Head")
+
+
+@pytest.fixture
+def head_file(tmp_path: Path) -> Path:
+    """``head_array`` as a file."""
+    import SimpleITK
+
+    path = tmp_path / "Head.nrrd"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(head_array()), str(path))
+    return path

@@ -8,6 +8,8 @@ import numpy as np
 import qt
 import slicer
 
+from slicer_stand_in import pauses
+
 
 def waitUntil(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     """Process events until a condition holds.
@@ -19,7 +21,7 @@ def waitUntil(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"Not within {seconds} s: {condition}")
-        slicer.app.processEvents()
+        pauses.turn(slicer.app.processEvents)
 
 
 def move(widget: Any, x: float, y: float, buttons: Any = qt.Qt.NoButton) -> None:
@@ -47,6 +49,55 @@ def click(widget: Any, x: float | None = None, y: float | None = None) -> None:
     drag(widget, point, point)
 
 
+def doubleClick(widget: Any, x: float, y: float) -> None:
+    """Click twice with the left button."""
+    click(widget, x, y)
+    _mouse(widget, qt.QEvent.MouseButtonDblClick, x, y, qt.Qt.LeftButton, qt.Qt.LeftButton, qt.Qt.NoModifier)
+    _mouse(widget, qt.QEvent.MouseButtonRelease, x, y, qt.Qt.LeftButton, qt.Qt.NoButton, qt.Qt.NoModifier)
+
+
+def clickEntry(button: Any, text: str) -> None:
+    """Open the menu of a button and click on the entry whose text starts like this."""
+    menu, chosen = button.menu(), []
+
+    def choose() -> None:
+        chosen.append(text)
+        entry = next(action for action in menu.actions() if action.text.startswith(text))
+        center = menu.actionGeometry(entry).center()
+        click(menu, center.x(), center.y())
+        menu.close()  # an entry that is disabled leaves it open
+
+    qt.QTimer.singleShot(0, choose)
+    click(button)  # most often comes back when the menu is closed
+    waitUntil(lambda: chosen)
+
+
+def chooseItem(listWidget: Any, text: str) -> str:
+    """Click on the first item of a list that contains a text; returns all of its text."""
+    items = [listWidget.item(row) for row in range(listWidget.count)]
+    item = next(item for item in items if text in item.text())
+    listWidget.scrollToItem(item)
+    center = listWidget.visualItemRect(item).center()
+    click(listWidget.viewport(), center.x(), center.y())
+    return item.text()
+
+
+def chooseEntry(comboBox: Any, text: str) -> None:
+    """Go to an entry of a combo box with the arrow keys."""
+    row = comboBox.findText(text)
+    assert row >= 0, f"no '{text}' in {[comboBox.itemText(n) for n in range(comboBox.count)]}"
+    while comboBox.currentIndex != row:
+        key(comboBox, qt.Qt.Key_Down if comboBox.currentIndex < row else qt.Qt.Key_Up)
+
+
+def typeNumber(spinBox: Any, number: int) -> None:
+    """Type a number and press Return."""
+    spinBox.selectAll()
+    for digit in str(number):
+        key(spinBox, getattr(qt.Qt, f"Key_{digit}"), digit)
+    key(spinBox, qt.Qt.Key_Return)
+
+
 def wheel(widget: Any, notches: int, modifiers: Any = qt.Qt.NoModifier) -> None:
     """Turn the wheel over the middle of a widget; positive is away from the person."""
     enter(widget)
@@ -56,19 +107,19 @@ def wheel(widget: Any, notches: int, modifiers: Any = qt.Qt.NoModifier) -> None:
         event = qt.QWheelEvent(
             center, widget.mapToGlobal(center), qt.QPoint(), turn, qt.Qt.NoButton, modifiers, qt.Qt.NoScrollPhase, False
         )
-        slicer.app.sendEvent(widget, event)
+        pauses.turn(slicer.app.sendEvent, widget, event)
 
 
 def key(widget: Any, code: Any, text: str = "", modifiers: Any = qt.Qt.NoModifier) -> None:
     """Press a key and let go; shortcuts of the widget's window hear it too."""
     for kind in (qt.QEvent.ShortcutOverride, qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
-        slicer.app.sendEvent(widget, qt.QKeyEvent(kind, code, modifiers, text))
+        pauses.turn(slicer.app.sendEvent, widget, qt.QKeyEvent(kind, code, modifiers, text))
 
 
 def enter(widget: Any) -> None:
     """Bring the mouse over a widget."""
     center = qt.QPointF(widget.width / 2, widget.height / 2)
-    slicer.app.sendEvent(widget, qt.QEnterEvent(center, center, widget.mapToGlobal(center)))
+    pauses.turn(slicer.app.sendEvent, widget, qt.QEnterEvent(center, center, widget.mapToGlobal(center)))
 
 
 def pixels(widget: Any) -> np.ndarray:
@@ -81,4 +132,4 @@ def pixels(widget: Any) -> np.ndarray:
 def _mouse(widget: Any, kind: Any, x: float, y: float, button: Any, buttons: Any, modifiers: Any) -> None:
     point = qt.QPointF(x, y)
     event = qt.QMouseEvent(kind, point, widget.mapToGlobal(point), button, buttons, modifiers)
-    slicer.app.sendEvent(widget, event)
+    pauses.turn(slicer.app.sendEvent, widget, event)

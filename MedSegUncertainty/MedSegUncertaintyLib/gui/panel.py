@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -18,12 +18,14 @@ from MedSegUncertaintyLib.gui.installing import ensureInstalled, missingRequirem
 from MedSegUncertaintyLib.gui.messages import Messages
 from MedSegUncertaintyLib.gui.running import Running, State
 from MedSegUncertaintyLib.gui.viewer import ViewerPanel
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
 from MedSegUncertaintyLib.scene.comparison import registerLayout
 from MedSegUncertaintyLib.scene.nodes import removeResult
 from MedSegUncertaintyLib.scene.results import ResultNodes
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
 
 KEY = "U"
 """Toggles the map over the image; Slicer has no use of its own for it."""

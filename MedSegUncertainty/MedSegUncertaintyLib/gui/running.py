@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import qt
 import slicer
@@ -16,15 +16,16 @@ from MedSegUncertaintyLib.gui.estimate import DRAWING, StageWatch, durationText
 from MedSegUncertaintyLib.gui.steps import Steps
 from MedSegUncertaintyLib.inference.progress import Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
-from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.scene.grids import colorsFromNode, isColorNode, volumeFromNode
 from MedSegUncertaintyLib.scene.nodes import addResultInSteps
 from MedSegUncertaintyLib.scene.preview import PreviewMap
 from MedSegUncertaintyLib.scene.results import ResultNodes
-from MedSegUncertaintyLib.scene.support_requests import Question, colored
-from MedSegUncertaintyLib.workers.events import Advanced, Canceled, Failed, Finished, Preview, Started
-from MedSegUncertaintyLib.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from MedSegUncertaintyLib.inference.result import InferenceResult
+    from MedSegUncertaintyLib.scene.support_requests import Question
+    from MedSegUncertaintyLib.workers.worker import Worker
 
 POLL_MS = 50
 EXAMPLE_STAGES = {
@@ -122,6 +123,8 @@ class Running:
     def worker(self) -> Worker:
         """The process that computes; others may use it while nothing runs here."""
         if self._worker is None:
+            from MedSegUncertaintyLib.workers.worker import Worker
+
             self._worker = Worker()
         return self._worker
 
@@ -172,6 +175,8 @@ class Running:
                 self._handle(event)
 
     def _handle(self, event: Any) -> None:
+        from MedSegUncertaintyLib.workers.events import Advanced, Canceled, Failed, Finished, Preview, Started
+
         if isinstance(event, Started):
             startSeconds = None if self.isWarm else self._run.watch.age
             self._run.watch, self.isWarm = StageWatch(), True
@@ -194,6 +199,8 @@ class Running:
         """The result, in the colors of the examples if it was made from some."""
         if self._run.question is None:
             return result
+        from MedSegUncertaintyLib.scene.support_requests import colored
+
         return colored(result, self._run.question.colors)
 
     def _isVolumeThere(self) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import qt
 import slicer
 from MedSegUncertaintyLib.scene.prediction import predictedIndices
+from MedSegUncertaintyLib.scene.results import findResults
 from MedSegUncertaintyLib.scene.slice_places import SlicePlace, showPlace
 from MedSegUncertaintyLib.scene.supports import findSupports, supportsOf
 from slicer_stand_in import driving, strokes
@@ -129,6 +130,11 @@ def test_a_painted_slice_becomes_an_example_with_a_click_and_follows_later_strok
 # Live
 
 
+def colored(view):
+    """Pixels that are not gray."""
+    return int((driving.pixels(view).astype(int).max(axis=-1) - driving.pixels(view).min(axis=-1) > 30).sum())
+
+
 def live(painting, wanted=True):
     painting.ui.liveCheckBox.checked = wanted
 
@@ -141,9 +147,14 @@ def answered(painting):
 
 def test_slices_appear_in_a_node_of_their_own_while_the_user_paints(painting):
     live(painting)
+    green = slicer.app.layoutManager().sliceWidget("Green").sliceView()
+    showPlace(SlicePlace("coronal", 32), painting.volume)
     stroke(painting, 16, diameter=24)
     driving.click(painting.ui.addSliceButton)
+    slicer.app.processEvents()
+    before = colored(green)
     driving.waitUntil(lambda: painting.section._found, SECONDS)
+    driving.waitUntil(lambda: colored(green) > 3 * before, SECONDS)
     driving.waitUntil(lambda: answered(painting), SECONDS)
     supports = painting.section._supports
     found = predictedIndices(supports, "axial")
@@ -151,3 +162,37 @@ def test_slices_appear_in_a_node_of_their_own_while_the_user_paints(painting):
     assert supports.paintedIn("axial") == [16]
     settle(painting)
     slicer.app.processEvents()
+
+
+def test_apply_gives_the_usual_result_in_the_colors_that_were_painted(painting):
+    stroke(painting, 16, diameter=24)
+    driving.click(painting.ui.addSliceButton)
+    painting.ui.samplesSpinBox.value = 2
+    supports = painting.section._supports
+    segment = supports.painted.GetSegmentation().GetSegment(supports.segmentIds[0])
+    segment.SetName("Ball")
+    segment.SetColor(0.1, 0.8, 0.3)
+    settle(painting)
+    driving.click(painting.ui.applyButton)
+    driving.waitUntil(lambda: painting.ui.applyButton.text == "Apply", SECONDS)
+    assert painting.ui.messageLabel.text == ""
+    (nodes,) = findResults(slicer.mrmlScene)
+    (structure,) = nodes.structures
+    assert structure.name == "Ball"
+    assert structure.color == pytest.approx((0.1, 0.8, 0.3))
+    assert nodes.volumesTable.GetNumberOfRows() == 2
+    assert supports.paintedIn("axial") == [16]
+
+
+def test_apply_takes_the_process_and_live_goes_on_after_it(painting):
+    live(painting)
+    stroke(painting, 16, diameter=24)
+    driving.click(painting.ui.addSliceButton)
+    driving.waitUntil(lambda: painting.section._live.state.name == "RUNNING", SECONDS)
+    painting.ui.samplesSpinBox.value = 1
+    driving.click(painting.ui.applyButton)
+    assert painting.ui.applyButton.text == "Cancel"
+    driving.waitUntil(lambda: painting.ui.applyButton.text == "Apply", SECONDS)
+    assert len(findResults(slicer.mrmlScene)) == 1
+    driving.waitUntil(lambda: answered(painting), SECONDS)
+    assert painting.section._found

@@ -17,7 +17,7 @@ from vtk.util import numpy_support
 from MedSegUncertaintyLib.scene.segment_slices import addMask, paintedIndices, segmentSlice
 from MedSegUncertaintyLib.scene.supports import PREDICTED, Supports
 
-FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PIXELS = 0.18, 0.7, 1
+FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PIXELS = 0.25, 0.9, 1
 """Calmer than what was painted, which is drawn with Slicer's own defaults."""
 
 
@@ -46,8 +46,7 @@ def writeSlices(
         segment = segmentation.GetSegment(segmentId)
         values[label] = 0 if segment is None else segment.GetLabelValue()
     np.moveaxis(array, axis, 0)[list(indices)] = values[labels]
-    image.GetPointData().GetScalars().Modified()
-    image.Modified()
+    _changed(node, image)
 
 
 def clearPrediction(supports: Supports) -> None:
@@ -56,7 +55,7 @@ def clearPrediction(supports: Supports) -> None:
     if node is not None:
         array, image = _layer(supports, node)
         array[:] = 0
-        image.Modified()
+        _changed(node, image)
 
 
 def predictedIndices(supports: Supports, plane: str) -> list[int]:
@@ -123,6 +122,14 @@ def _segmentLike(target: Any, segment: Any) -> str:
     segmentation = target.GetSegmentation()
     own = segmentation.GetSegmentIdBySegmentName(segment.GetName())
     return own or segmentation.AddEmptySegment("", segment.GetName(), segment.GetColor())
+
+
+def _changed(node: Any, image: Any) -> None:
+    """Let views paint anew; they do not for the voxels alone."""
+    image.GetPointData().GetScalars().Modified()
+    image.Modified()
+    if node.GetDisplayNode() is not None:
+        node.GetDisplayNode().Modified()
 
 
 def _addPrediction(supports: Supports) -> Any:

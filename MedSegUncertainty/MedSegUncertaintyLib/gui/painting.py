@@ -9,6 +9,8 @@ import slicer
 EFFECTS = ("Paint", "Draw", "Erase", "Threshold", "Smoothing")
 TAG = "MedSegUncertaintyExamples"
 """Of the editor's own parameter node; other modules have one of theirs."""
+EFFECT_COLUMNS = 3
+"""All effects and "None" in two rows, which fit beside the views."""
 UNDO_STATES = 20
 
 
@@ -27,6 +29,7 @@ class Painting:
         self._widget.switchToSegmentationsButtonVisible = False
         self._widget.unorderedEffectsVisible = False
         self._widget.setEffectNameOrder(list(EFFECTS))
+        self._widget.effectColumnCount = EFFECT_COLUMNS
         self._widget.undoEnabled = True
         self._widget.maximumNumberOfUndoStates = UNDO_STATES
         self._widget.setMRMLScene(slicer.mrmlScene)

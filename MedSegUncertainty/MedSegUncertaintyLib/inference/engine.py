@@ -15,9 +15,9 @@ from torch import Tensor
 from MedSegUncertaintyLib.errors import MemoryExhaustedError
 from MedSegUncertaintyLib.inference.device import free_bytes, is_out_of_memory, release_cached
 from MedSegUncertaintyLib.inference.kept import Kept, KeptEncoding
-from MedSegUncertaintyLib.inference.noise import NoiseSource, Slices
+from MedSegUncertaintyLib.inference.noise import Noise, Slices
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
-from MedSegUncertaintyLib.inference.tiling import blend, pad_to_multiple, tile_regions
+from MedSegUncertaintyLib.inference.tiling import blend, pad_to_multiple, per_axis, tile_regions
 from MedSegUncertaintyLib.models.sampler import Encoding
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ TILE_EDGE = {2: 512, 3: 128}
 CPU_TILE_EDGE = {2: 512, 3: 64}
 """The same on a CPU, where one layer of a larger tile takes longer than a user who cancels should wait."""
 SMALLEST_EDGE = 32
+FEWEST_MULTIPLES = 2
+"""A tile is at least as wide as two of the sampler's multiples: it begins at one, and overlaps the next tile."""
 PASS_BYTES = 16 * 2**20
 """Logits that one pass may make. More at once do not run faster, and cancel waits for the end of a pass."""
 SMALLEST_PASS = 2**18
@@ -54,16 +56,17 @@ class Plan:
     edge: int
     pass_bytes: int = PASS_BYTES
 
-    def smaller_tiles(self, longest: int, allow_cpu: bool) -> Plan | None:
+    def smaller_tiles(self, longest: int, smallest: int, allow_cpu: bool) -> Plan | None:
         """The next step when encoding ran out of memory: half the edge, then the CPU; ``None`` at the end.
 
         Args:
             longest: Longest edge of the image; a larger tile would change nothing.
+            smallest: Edge of the smallest tile.
             allow_cpu: Whether the CPU may take over.
         """
         edge = min(self.edge, longest)
-        if edge > SMALLEST_EDGE:
-            return replace(self, edge=max(edge // 2, SMALLEST_EDGE))
+        if edge > smallest:
+            return replace(self, edge=max(edge // 2, smallest))
         return self._on_cpu(allow_cpu)
 
     def smaller_passes(self, allow_cpu: bool) -> Plan | None:
@@ -115,9 +118,10 @@ class Engine:
         self.cancel = cancel
         edges = CPU_TILE_EDGE if device.type == "cpu" else TILE_EDGE
         self.plan = Plan(device, edges[model.network_dims])
+        self._multiples = per_axis(model.size_multiple, model.spatial_dims)
 
     @torch.inference_mode()
-    def sample(self, image: Tensor, count: int, noise: NoiseSource) -> Iterator[Tensor]:
+    def sample(self, image: Tensor, count: int, noise: Noise) -> Iterator[Tensor]:
         """Probabilities (classes, *spatial) of samples 0 to ``count`` - 1, one after another.
 
         Args:
@@ -126,7 +130,7 @@ class Engine:
             noise: Source of the noise.
         """
         shape = tuple(image.shape[1:])
-        padded = pad_to_multiple(image.unsqueeze(0), self._model.size_multiple)
+        padded = pad_to_multiple(image.unsqueeze(0), self._multiples)
         inside = (slice(None), *(slice(size) for size in shape))
         with self.cancel.checked_in(self._model):
             parts = self._encoded(image, padded)
@@ -167,7 +171,8 @@ class Engine:
             parts = _attempt(partial(self._encode, padded))
             if parts is not None:
                 return parts
-            self._step_down(self.plan.smaller_tiles(max(padded.shape[2:]), self._allow_cpu))
+            smallest = max(SMALLEST_EDGE, FEWEST_MULTIPLES * max(self._multiples))
+            self._step_down(self.plan.smaller_tiles(max(padded.shape[2:]), smallest, self._allow_cpu))
 
     def _with_smaller_passes(self, parts: Parts) -> Parts:
         """Step down after drawing ran out of memory; the parts, which may have moved to the CPU."""
@@ -184,7 +189,7 @@ class Engine:
         """Encodings of all tiles; blended into one where a draw is linear in them."""
         device, shape = self.plan.device, tuple(padded.shape[2:])
         self._model.to(device)
-        regions = tile_regions(shape, self._tile(shape))
+        regions = tile_regions(shape, self._tile(shape), self._multiples)
         clock = StageClock("encode the image", len(regions), self._listener)
         tiles = (
             (region, clock.counted(self._encode_tile(padded[(slice(None), slice(None), *region)].to(device))))
@@ -206,7 +211,7 @@ class Engine:
         needed = 4 * sum(field.shape[1] for field in fields.values()) * math.prod(shape)
         return fields if needed < BLENDED_SHARE * free_bytes(self.plan.device) else _moved(fields, torch.device("cpu"))
 
-    def _draw(self, parts: Parts, shape: tuple[int, ...], numbers: range, noise: NoiseSource) -> Tensor:
+    def _draw(self, parts: Parts, shape: tuple[int, ...], numbers: range, noise: Noise) -> Tensor:
         """Logits (S, classes, *shape) of the samples ``numbers``."""
         if self._model.blendable:
             ((_, encoding),) = parts
@@ -215,7 +220,7 @@ class Engine:
         drawn = ((region, {"logits": self._draw_part(region, encoding, numbers, noise)}) for region, encoding in parts)
         return blend(drawn, shape)["logits"]
 
-    def _draw_part(self, region: Slices, encoding: Encoding, numbers: range, noise: NoiseSource) -> Tensor:
+    def _draw_part(self, region: Slices, encoding: Encoding, numbers: range, noise: Noise) -> Tensor:
         self.cancel.check()
         device = next(iter(encoding.values())).device
         drawn = noise.draw(self._model.noise(encoding), numbers, region, device)
@@ -229,10 +234,11 @@ class Engine:
 
     def _tile(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of a tile: all of the image if it has no more voxels than a tile, however thin and wide it is."""
-        multiple, dims = self._model.size_multiple, self._model.network_dims
-        edge = max(self.plan.edge // multiple, 1) * multiple
+        dims = self._model.network_dims
+        tile = tuple(max(self.plan.edge // part, FEWEST_MULTIPLES) * part for part in self._multiples[-dims:])
         seen = shape[-dims:]
-        tile = seen if math.prod(seen) <= edge**dims else (edge,) * dims
+        if math.prod(seen) <= math.prod(tile):
+            tile = seen
         return (1,) * (len(shape) - dims) + tile
 
     def _step_down(self, smaller: Plan | None) -> None:

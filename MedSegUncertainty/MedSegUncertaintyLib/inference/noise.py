@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -58,6 +59,16 @@ def normals(words: Sequence[Tensor]) -> list[Tensor]:
     return result
 
 
+class Noise(Protocol):
+    """Whatever gives the noise of numbered samples."""
+
+    def draw(
+        self, fields: Mapping[str, NoiseField], samples: Sequence[int], region: Slices, device: torch.device
+    ) -> dict[str, Tensor]:
+        """See :meth:`NoiseSource.draw`."""
+        ...
+
+
 @dataclass(frozen=True)
 class NoiseSource:
     """Noise of all samples of one run.
@@ -65,10 +76,12 @@ class NoiseSource:
     Attributes:
         seed: In [0, 2**32).
         scale: Standard deviation; the temperature of the request.
+        frozen: By name of a field, the number of the sample whose noise all samples have there.
     """
 
     seed: int
     scale: float = 1.0
+    frozen: Mapping[str, int] = field(default_factory=dict)
 
     def draw(
         self, fields: Mapping[str, NoiseField], samples: Sequence[int], region: Slices, device: torch.device
@@ -85,36 +98,46 @@ class NoiseSource:
             Per field (S, channels) if global, (S, channels, slices) if it follows the slices of the region,
             (S, channels, *region) if tied to voxels, (S, channels, *cells) if tied to cells.
         """
+        return {name: self._of_samples(name, field, samples, region, device) for name, field in fields.items()}
+
+    def _of_samples(
+        self, name: str, field: NoiseField, samples: Sequence[int], region: Slices, device: torch.device
+    ) -> Tensor:
+        numbers = samples if name not in self.frozen else [self.frozen[name]]
         # One sample at a time stays in the cache: more than twice as fast as all at once on a CPU.
-        return {
-            name: torch.stack([self._values(name, field, number, region, device) for number in samples])
-            for name, field in fields.items()
-        }
+        values = torch.stack([self._values(name, field, number, region, device) for number in numbers])
+        return values.expand(len(samples), *values.shape[1:])
 
     def _values(self, name: str, field: NoiseField, sample: int, region: Slices, device: torch.device) -> Tensor:
         match field.layout:
             case "global":
                 return self._field(name, field, sample, torch.zeros((), dtype=torch.int64, device=device))
             case "slices":
-                return self._process(name, field, sample, region[0], device)
+                return self._process(name, field, sample, region[:1], device)
             case "voxel":
                 return self._field(name, field, sample, self._voxel_numbers(region, device))
+            case "grid" if field.correlation > 0.0:
+                return self._process(name, field, sample, _cells(region, field.strides), device)
             case "grid":
                 return self._field(name, field, sample, self._voxel_numbers(_cells(region, field.strides), device))
 
-    def _process(self, name: str, field: NoiseField, sample: int, slices: slice, device: torch.device) -> Tensor:
-        """A stationary Gaussian process of variance 1, (channels, slices): white noise under a moving Gaussian.
+    def _process(self, name: str, field: NoiseField, sample: int, region: Slices, device: torch.device) -> Tensor:
+        """Stationary Gaussian processes of variance 1 along the first axis, (channels, *region).
 
-        With a kernel of width l / sqrt(2) and unit square sum, the correlation at distance d is exp(-d^2 / (2 l^2)).
+        White noise under a moving Gaussian: with a kernel of width l / sqrt(2) and unit square sum, the correlation at
+        distance d is exp(-d^2 / (2 l^2)).
         """
         reach = math.ceil(3.0 * field.correlation)
         offsets = torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu")
         kernel = torch.exp(-((offsets / max(field.correlation, 1e-6)) ** 2))
         kernel = (kernel / kernel.norm()).float().to(device)
         # White noise has values on slices before the first one, too.
-        positions = torch.arange(slices.start - reach, slices.stop + reach, dtype=torch.int64, device=device)
-        white = self._field(name, field, sample, positions + (1 << (_AXIS_BITS - 1)))
-        return torch.nn.functional.conv1d(white.unsqueeze(1), kernel.view(1, 1, -1)).squeeze(1)
+        first = (1 << (_AXIS_BITS - 1)) - reach
+        slices = slice(region[0].start + first, region[0].stop + first + 2 * reach)
+        white = self._field(name, field, sample, self._voxel_numbers((slices, *region[1:]), device))
+        lines = white.flatten(2) if white.dim() > 2 else white.unsqueeze(2)  # (channels, slices, cells of a slice)
+        moved = torch.nn.functional.conv1d(lines.mT.flatten(0, 1).unsqueeze(1), kernel.view(1, 1, -1))
+        return moved.view(len(white), lines.shape[2], -1).mT.reshape(len(white), -1, *white.shape[2:])
 
     def _field(self, name: str, field: NoiseField, sample: int, position: Tensor) -> Tensor:
         """(channels, *position.shape); four channels share one counter."""
@@ -134,6 +157,41 @@ class NoiseSource:
             along = torch.arange(part.start, part.stop, dtype=torch.int64, device=device)
             numbers = (numbers.unsqueeze(-1) << _AXIS_BITS) + along
         return numbers
+
+
+@dataclass(frozen=True)
+class Between:
+    """Noise on the way from one sample to another, as ``steps`` samples.
+
+    The way is a quarter of a circle, cos(a) first + sin(a) second: both ends are the samples themselves, and between
+    them the noise is standard normal as well, at every voxel and in every tile, so that each step is as plausible as
+    the ends. On a straight line its variance would fall to a half.
+
+    Attributes:
+        source: Noise of the samples; what is frozen there stays what it is.
+        first: Number of the sample at the beginning.
+        second: Number of the sample at the end.
+        steps: Both ends included; at least 2.
+    """
+
+    source: NoiseSource
+    first: int
+    second: int
+    steps: int
+
+    def draw(
+        self, fields: Mapping[str, NoiseField], samples: Sequence[int], region: Slices, device: torch.device
+    ) -> dict[str, Tensor]:
+        """As :meth:`NoiseSource.draw`; ``samples`` are steps, counted from 0."""
+        ends = self.source.draw(fields, (self.first, self.second), region, device)
+        angles = [0.5 * math.pi * step / (self.steps - 1) for step in samples]
+        return {name: self._on_the_way(name, pair, angles) for name, pair in ends.items()}
+
+    def _on_the_way(self, name: str, ends: Tensor, angles: list[float]) -> Tensor:
+        first, second = ends
+        if name in self.source.frozen:
+            return first.expand(len(angles), *first.shape)
+        return torch.stack([math.cos(angle) * first + math.sin(angle) * second for angle in angles])
 
 
 def _cells(region: Slices, strides: tuple[int, ...]) -> Slices:

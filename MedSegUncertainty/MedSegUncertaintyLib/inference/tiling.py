@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -15,19 +16,35 @@ OVERLAP = 0.5
 """Share of a tile that it has in common with its neighbor."""
 
 
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+def per_axis(multiple: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
+    """A sampler's ``size_multiple`` along each of ``dims`` axes."""
+    return (multiple,) * dims if isinstance(multiple, int) else multiple
+
+
+def pad_to_multiple(image: Tensor, multiple: int | tuple[int, ...]) -> Tensor:
     """Image (1, channels, *spatial) padded at the far ends to a multiple of ``multiple`` along each axis.
 
     With zeros, as training pads; after a z-score that is the mean intensity.
     """
-    padding = [part for size in reversed(image.shape[2:]) for part in (0, -size % multiple)]
-    return functional.pad(image, padding)
+    sizes = image.shape[2:]
+    missing = [-size % number for size, number in zip(sizes, per_axis(multiple, len(sizes)), strict=True)]
+    return functional.pad(image, [part for after in reversed(missing) for part in (0, after)])
 
 
-def tile_regions(shape: tuple[int, ...], tile: tuple[int, ...]) -> list[Slices]:
-    """Regions of overlapping tiles that cover a grid; a single one if the grid fits into the tile."""
+def tile_regions(shape: tuple[int, ...], tile: tuple[int, ...], multiple: int | tuple[int, ...] = 1) -> list[Slices]:
+    """Regions of overlapping tiles that cover a grid; a single one if the grid fits into the tile.
+
+    Args:
+        shape: Of the grid.
+        tile: Shape of a tile.
+        multiple: Tiles begin at its multiples, if grid and tiles are as large as multiples of it.
+    """
     size = tuple(min(a, b) for a, b in zip(shape, tile, strict=True))
-    step = tuple(a if a == b else max(1, int(b * (1 - OVERLAP))) for a, b in zip(shape, size, strict=True))
+    multiples = per_axis(multiple, len(shape))
+    step = tuple(
+        whole if whole == part else max(1, math.floor(part * (1 - OVERLAP) / number)) * number
+        for whole, part, number in zip(shape, size, multiples, strict=True)
+    )
     return list(dense_patch_slices(shape, size, step))
 
 

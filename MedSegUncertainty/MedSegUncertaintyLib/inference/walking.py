@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from MedSegUncertaintyLib.inference.tiling import per_axis
 from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField
 
 if TYPE_CHECKING:
@@ -19,37 +19,42 @@ if TYPE_CHECKING:
 class SliceWalker(nn.Module):
     """A 2D sampler as a sampler of volumes (1, channels, slices, rows, columns).
 
-    Every slice is encoded on its own. Noise that is one vector per image becomes a process along the slices whose
-    neighbors are correlated, so that a sample which draws the border wide in one slice does so in the next; noise tied
-    to voxels stays tied to them.
+    Every slice is encoded on its own. Noise that is one vector per image, or one per cell of a coarser grid, becomes a
+    process along the slices whose neighbors are correlated, so that a sample which draws the border wide in one slice
+    does so in the next; noise tied to voxels stays tied to them.
 
     Args:
         model: The 2D sampler.
         correlation: Correlation length of the process in slices: at this distance the correlation is exp(-1/2).
     """
 
-    spatial_dims, network_dims, size_multiple = 3, 2, 1
+    spatial_dims, network_dims = 3, 2
 
     def __init__(self, model: SamplerModule, correlation: float) -> None:
         super().__init__()
         self.model, self.correlation = model, correlation
         self.channels, self.classes, self.blendable = model.channels, model.classes, model.blendable
         self.controls = model.controls
+        self.size_multiple = (1, *per_axis(model.size_multiple, 2))
 
     def encode(self, image: Tensor) -> Encoding:
-        """Fields (1, F, slices, rows, columns) of all slices."""
-        rows, columns = image.shape[3:]
-        padding = (0, -columns % self.model.size_multiple, 0, -rows % self.model.size_multiple)
-        slices = [self.model.encode(functional.pad(part, padding)) for part in image.unbind(dim=2)]
-        return {name: torch.stack([part[name] for part in slices], dim=2)[..., :rows, :columns] for name in slices[0]}
+        """Fields (1, F, slices, ...) of all slices."""
+        slices = [self.model.encode(part) for part in image.unbind(dim=2)]
+        return {name: torch.stack([part[name] for part in slices], dim=2) for name in slices[0]}
 
     def noise(self, encoding: Encoding) -> Mapping[str, NoiseField]:
-        """As the 2D sampler asks for, with vectors of the image as processes along the slices."""
+        """As the 2D sampler asks for, with vectors of the image and of cells as processes along the slices."""
         fields = self.model.noise(_slice_of(encoding, 0))
-        return {
-            name: replace(field, layout="slices", correlation=self.correlation) if field.layout == "global" else field
-            for name, field in fields.items()
-        }
+        return {name: self._along_slices(field) for name, field in fields.items()}
+
+    def _along_slices(self, field: NoiseField) -> NoiseField:
+        match field.layout:
+            case "global":
+                return replace(field, layout="slices", correlation=self.correlation)
+            case "grid":
+                return replace(field, strides=(1, *field.strides), correlation=self.correlation)
+            case _:
+                return field
 
     def draw(self, encoding: Encoding, noise: Mapping[str, Tensor], **controls: Tensor) -> Tensor:
         """Logits (S, classes, slices, rows, columns)."""

@@ -27,7 +27,8 @@ class NoiseField:
             the first axis, (S, channels, slices). "voxel": a field tied to the voxels of the model's grid,
             (S, channels, *spatial). "grid": likewise of coarser cells, (S, channels, *cells), the first of which begins
             at the grid's first voxel. Overlapping tiles get the same values.
-        correlation: Correlation length of "slices", in slices.
+        correlation: Correlation length along the first axis, in its voxels: of "slices", and of "grid" where its cells
+            are one slice thick.
         strides: Voxels that a cell of "grid" is wide along each axis.
     """
 
@@ -35,6 +36,11 @@ class NoiseField:
     layout: Literal["global", "slices", "voxel", "grid"]
     correlation: float = 0.0
     strides: tuple[int, ...] = ()
+
+
+def scale_name(scale: int) -> str:
+    """Name of the noise field of a scale, counted from the coarsest, in families whose draws have scales."""
+    return f"scale {scale}"
 
 
 class Sampler(Protocol):
@@ -45,16 +51,18 @@ class Sampler(Protocol):
         network_dims: Of what its network sees at once; 2 for a model that walks through a volume slice by slice.
         channels: Number of image channels.
         classes: Number of output classes, background (0) included.
-        size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this.
+        size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this; one number for
+            all axes or one along each. A tile begins at multiples of it, too.
         blendable: Whether a draw is linear in the fields of the encoding, so that tiles may be blended before drawing.
-        controls: Further arguments of :meth:`draw` that a request may give.
+        controls: Further arguments of :meth:`draw` that a request may give: "class_weights", or "scales", a factor of
+            the noise fields "scale 0", "scale 1", ... (see :func:`scale_name`).
     """
 
     spatial_dims: int
     network_dims: int
     channels: int
     classes: int
-    size_multiple: int
+    size_multiple: int | tuple[int, ...]
     blendable: bool
     controls: frozenset[str]
 

@@ -112,11 +112,11 @@ def test_a_ladder_without_further_steps_is_one_sentence() -> None:
 
 def test_steps_of_the_ladder() -> None:
     cuda, steps, plan = torch.device("cuda"), [], Plan(torch.device("cuda"), 128)
-    while (smaller := plan.smaller_tiles(longest=100, allow_cpu=True)) is not None:
+    while (smaller := plan.smaller_tiles(longest=100, smallest=32, allow_cpu=True)) is not None:
         plan = smaller
         steps.append((plan.device.type, plan.edge))
     assert steps == [("cuda", 50), ("cuda", 32), ("cpu", 32)]
-    assert Plan(cuda, 32).smaller_tiles(100, allow_cpu=False) is None
+    assert Plan(cuda, 32).smaller_tiles(100, 32, allow_cpu=False) is None
     drawing = Plan(cuda, 64, engine_module.SMALLEST_PASS)
     assert drawing.smaller_passes(allow_cpu=False) is None
     assert drawing.smaller_passes(allow_cpu=True) == Plan(CPU, 64, PASS_BYTES)

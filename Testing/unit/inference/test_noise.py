@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from MedSegUncertaintyLib.inference.noise import NoiseSource, philox
+from MedSegUncertaintyLib.inference.noise import Between, NoiseSource, philox
 from MedSegUncertaintyLib.models.sampler import NoiseField
 from scipy import stats
 
@@ -96,3 +96,45 @@ def test_cells_of_a_grid_have_noise_of_their_own_in_every_tile() -> None:
     assert whole.shape == (3, 2, 8, 8)
     assert torch.equal(tile, whole[2:3, :, 2:6, 2:5])
     assert whole.unique().numel() == whole.numel()
+
+
+CELLS = {"coarse": NoiseField(2, "grid", strides=(1, 8, 8), correlation=5.0), "w": NoiseField(2, "global")}
+STACK = (slice(0, 400), slice(0, 32), slice(0, 48))
+
+
+def test_cells_follow_the_slices_as_a_process_each() -> None:
+    values = NoiseSource(seed=5).draw(CELLS, range(3), STACK, CPU)["coarse"]
+    assert values.shape == (3, 2, 400, 4, 6)
+    lines = values.double().movedim(2, -1).flatten(0, -2)
+    assert float(lines.square().mean()) == pytest.approx(1.0, abs=0.1)
+    for distance, expected in ((0, 1.0), (5, np.exp(-0.5)), (10, np.exp(-2.0)), (20, 0.0)):
+        found = float((lines[:, distance:] * lines[:, : 400 - distance]).mean() / lines.square().mean())
+        assert found == pytest.approx(expected, abs=0.06), distance
+    together = np.corrcoef(lines.numpy())
+    # Cells, channels and samples know nothing of each other; each line has only some 45 independent values.
+    assert abs(float((together - np.eye(len(lines))).mean())) < 0.01
+
+
+def test_a_tile_sees_the_cells_that_are_there() -> None:
+    source = NoiseSource(seed=5)
+    whole = source.draw(CELLS, range(2), STACK, CPU)["coarse"]
+    tile = source.draw(CELLS, [1], (slice(30, 33), slice(8, 32), slice(16, 48)), CPU)["coarse"]
+    torch.testing.assert_close(tile, whole[1:, :, 30:33, 1:4, 2:6], rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_field_has_the_noise_of_one_sample() -> None:
+    free, frozen = NoiseSource(seed=5), NoiseSource(seed=5, frozen={"w": 7})
+    expected, found = (source.draw(FIELDS, range(3), GRID, CPU) for source in (free, frozen))
+    assert torch.equal(found["e"], expected["e"])
+    assert torch.equal(found["w"], free.draw(FIELDS, [7, 7, 7], GRID, CPU)["w"])
+
+
+def test_the_way_between_two_samples_keeps_to_the_sphere() -> None:
+    source = NoiseSource(seed=5, frozen={"w": 3})
+    ends = source.draw(FIELDS, [4, 9], GRID, CPU)
+    way = Between(source, 4, 9, steps=5).draw(FIELDS, range(5), GRID, CPU)
+    torch.testing.assert_close(way["e"][[0, 4]], ends["e"])
+    assert torch.equal(way["w"], ends["w"][:1].expand(5, -1))
+    squares = way["e"].square().flatten(1).mean(dim=1)
+    torch.testing.assert_close(squares, torch.ones(5), rtol=0, atol=0.03)
+    torch.testing.assert_close(way["e"][2], 0.5**0.5 * ends["e"].sum(dim=0))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from MedSegUncertaintyLib.models.hpunet.latents import Normal
-from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField
+from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField, scale_name
 
 BIAS_SCALE = 1e-3
 """Standard deviation of the truncated normal that biases begin with."""
@@ -160,7 +160,7 @@ class HPUNet(nn.Module):
     def noise(self, encoding: Encoding) -> Mapping[str, NoiseField]:
         """Per scale, "scale 0" being the coarsest, numbers tied to the cells of its grid."""
         return {
-            f"scale {scale}": NoiseField(count, "grid", strides=strides)
+            scale_name(scale): NoiseField(count, "grid", strides=strides)
             for scale, (count, strides) in enumerate(zip(self.latents, self.strides, strict=True))
         }
 
@@ -176,7 +176,7 @@ class HPUNet(nn.Module):
             (S, classes, *spatial).
         """
         features = list(encoding.values())
-        parts = [noise[f"scale {scale}"] for scale in range(len(self.latents))]
+        parts = [noise[scale_name(scale)] for scale in range(len(self.latents))]
         if scales is not None:
             parts = [part * factor for part, factor in zip(parts, scales, strict=True)]
         # As long as the draws agree, all of them share one state.
@@ -184,7 +184,7 @@ class HPUNet(nn.Module):
         parts = [part[:1] if all(alike[: scale + 1]) else part for scale, part in enumerate(parts)]
         ladder = self.prior.descend(features, lambda scale, normal: normal.at(parts[scale]))
         logits = self.finish(ladder.state, features)
-        return logits.expand(len(noise["scale 0"]), *logits.shape[1:])
+        return logits.expand(len(noise[scale_name(0)]), *logits.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -651,7 +651,9 @@ def _expectations(document: dict[str, Any]) -> list[str]:
     """What left-out examples say about each structure."""
     lines = []
     for name, known in document["provenance"]["propagation"]["structures"].items():
-        if known["expected_dice"] is None:
+        if not known["examples"]:
+            lines.append(_expectation_elsewhere(name, known["expected_dice"]))
+        elif known["expected_dice"] is None:
             lines.append(f"{name}: no Dice can be expected from a single example; outline a second slice.")
         else:
             lines.append(
@@ -660,6 +662,16 @@ def _expectations(document: dict[str, Any]) -> list[str]:
                 "outermost ones nothing is known, so look there first."
             )
     return lines
+
+
+def _expectation_elsewhere(name: str, returned: float) -> str:
+    """What the way back to the examples of other images says."""
+    from MedSegUncertaintyLib.propagation.returning import LEADS_BACK
+
+    found = f"{name}: what was found here leads back to its examples in other images with a Dice of {returned:.2f}"
+    if returned < LEADS_BACK:
+        return f"{found}, so this image may not show it, or looks too different; outline a slice of this image as well."
+    return f"{found}; a slice that is outlined in this image makes the result far better."
 
 
 @contextlib.contextmanager

@@ -33,7 +33,8 @@ class Calibration:
     Attributes:
         fusions: How samples combine network and shape: the best way first, then those nearly as good.
         temperature: By which logits are divided.
-        expected_dice: Mean Dice of the left-out examples; None with a single example.
+        expected_dice: Mean Dice of the left-out examples; None with a single example. In an image without outlines of
+            its own, that with which what was found leads back to the examples.
         left_out: How many were left out.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,9 +24,10 @@ from MedSegUncertaintyLib.propagation.examples import (
 )
 from MedSegUncertaintyLib.propagation.remembering import Remembering
 from MedSegUncertaintyLib.propagation.request import ALL, PropagationRequest
+from MedSegUncertaintyLib.propagation.returning import returned_dice
 from MedSegUncertaintyLib.propagation.scenes import Framed, frame
 from MedSegUncertaintyLib.propagation.stacks import Stack, make_stack
-from MedSegUncertaintyLib.propagation.walk import Network
+from MedSegUncertaintyLib.propagation.walk import Network, Scene
 from MedSegUncertaintyLib.uncertainty.statistics import most_probable
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
@@ -135,14 +136,27 @@ class Session:
     def calibrate(self, heard: Callable[[], None] = lambda: None) -> list[Calibration]:
         """Leave examples out to learn how to combine, how far to trust, and what to expect, per structure.
 
+        What to expect in an image without outlines of its own says whether the first sample leads back to the examples.
         Draws made before are as the shape and the network count by default; this takes about as long as two samples.
 
         Args:
             heard: Called before each slice; may raise to cancel.
         """
         for number, framed in enumerate(self.framed):
-            self._calibrations.setdefault(number, calibrate(self.remembering, framed.scene, heard))
+            if number not in self._calibrations:
+                self._calibrations[number] = self._calibrated(number, framed.scene, heard)
         return [self._calibrations[number] for number in range(len(self.framed))]
+
+    def _calibrated(self, structure: int, scene: Scene, heard: Callable[[], None]) -> Calibration:
+        calibration = calibrate(self.remembering, scene, heard)
+        if scene.outlined:
+            return calibration
+        found = {}
+        for number, logits in draw(self.remembering, scene, calibration, (self._seed, structure, 0)):
+            heard()
+            found[number] = logits
+        expected = returned_dice(self.network, scene, found, heard)
+        return replace(calibration, expected_dice=expected)
 
     def slices(self, sample: int, start: int | None = None) -> Iterator[FinishedSlice]:
         """The slices of one sample, each as soon as it is finished.

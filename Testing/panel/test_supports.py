@@ -1,5 +1,6 @@
 """Examples in the panel: painted with the mouse in rendered slices, listed, and answered slice by slice."""
 
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import slicer
 from MedSegUncertaintyLib.propagation.guidance import Guidance, StructureGuidance
 from MedSegUncertaintyLib.scene.prediction import predictedIndices
 from MedSegUncertaintyLib.scene.results import findResults
-from MedSegUncertaintyLib.scene.segment_slices import segmentSlice
+from MedSegUncertaintyLib.scene.segment_slices import addToSlice, segmentSlice
 from MedSegUncertaintyLib.scene.slice_places import SlicePlace, showPlace
 from MedSegUncertaintyLib.scene.supports import findSupports, supportsOf
 from MedSegUncertaintyLib.workers.events import Finished, SlicesFound, Started
@@ -535,3 +536,147 @@ def test_a_saved_scene_goes_on(quick, tmp_path):
     settle(quick)
     assert rows(quick) == [["Slice 16, S 32.0 mm", "Structure 1"], ["Slice 30, S 60.0 mm", "without Structure 1"]]
     assert not quick.ui.liveCheckBox.checked
+
+
+# Anything in any order
+
+
+class Editing:
+    """Random edits, beside what has to come of them: strokes by volume and slice, and the list."""
+
+    def __init__(self, painting, choose):
+        self.painting, self.choose = painting, choose
+        self.volumes = [painting.volume, add_volume("Other", 1)]
+        self.strokes = {node.GetID(): {} for node in self.volumes}
+        self.undone = []
+
+    @property
+    def volume(self):
+        return self.painting.ui.inputVolumeSelector.currentNode()
+
+    @property
+    def supports(self):
+        return self.painting.section._supports
+
+    @property
+    def painted(self):
+        return self.strokes[self.volume.GetID()]
+
+    def paint(self):
+        index, column = self.choose(range(4, 28)), self.choose((20, 30, 40))
+        self.painting.editor.saveStateForUndo()
+        self.undone = [*self.undone, {key: value.copy() for key, value in self.painted.items()}][-20:]
+        pixels = np.zeros((64, 64), bool)
+        pixels[28:36, column : column + 8] = True
+        addToSlice(self.supports.painted, self.supports.segmentIds[0], self.supports.grid, 2, index, pixels)
+        self.painted[index] = self.painted.get(index, np.zeros((64, 64), bool)) | pixels
+        go_to(self, index)
+
+    def add(self):
+        if self.painted:
+            go_to(self, self.choose(sorted(self.painted)))
+        self.painting.ui.addSliceButton.click()
+
+    def absent(self):
+        go_to(self, self.choose(range(32)))
+        self.painting.ui.absentButton.click()
+
+    def correct(self):
+        self.painting.ui.correctButton.click()
+        self.undone = []
+        self.painting.editor.saveStateForUndo()
+        for index in self.supports.paintedIn("axial"):
+            self.painted.setdefault(index, self.supports.pixels(self.supports.segmentIds[0], at(index)))
+
+    def toggle(self):
+        view = self.painting.ui.supportList
+        if view.count:
+            item = view.item(self.choose(range(view.count)))
+            item.setCheckState(qt.Qt.Unchecked if item.checkState() == qt.Qt.Checked else qt.Qt.Checked)
+
+    def remove(self):
+        view = self.painting.ui.supportList
+        if view.count:
+            view.setCurrentRow(self.choose(range(view.count)))
+            self.painting.ui.removeExampleButton.click()
+
+    def undo(self):
+        if self.undone:
+            self.painting.editor.undo()
+            self.strokes[self.volume.GetID()] = self.undone.pop()
+
+    def switch(self):
+        self.undone = []
+        other = self.volumes[self.volume is self.volumes[0]]
+        self.painting.ui.inputVolumeSelector.setCurrentNode(other)
+
+    def live(self):
+        self.painting.ui.liveCheckBox.checked = not self.painting.ui.liveCheckBox.checked
+
+    def wait(self):
+        for _ in range(self.choose(range(5))):
+            slicer.app.processEvents()
+
+    def close(self):
+        slicer.mrmlScene.Clear()
+        self.volumes = [add_volume("Head"), add_volume("Other", 1)]
+        self.strokes = {node.GetID(): {} for node in self.volumes}
+        self.undone = []
+        slicer.util.setSliceViewerLayers(background=self.volumes[0], fit=True)
+        self.painting.ui.inputVolumeSelector.setCurrentNode(self.volumes[0])
+        choose_model(self.painting.widget)
+        self.painting.volume = self.volumes[0]
+
+    def check(self):
+        """No stroke is lost, and what the list shows is what the nodes say."""
+        settle(self.painting)
+        segment = self.supports.segmentIds[0]
+        filled = {index for index, pixels in self.painted.items() if pixels.any()}
+        assert set(self.supports.paintedIn("axial")) == filled
+        for index in filled:
+            assert (self.supports.pixels(segment, at(index)) == self.painted[index]).all()
+        examples, view = self.supports.examples(), self.painting.ui.supportList
+        assert [one.key for one in self.painting.section._list.examples] == [one.key for one in examples]
+        assert [view.item(n).checkState() == qt.Qt.Checked for n in range(view.count)] == [one.used for one in examples]
+        table = self.supports.table.GetTable()
+        assert [table.GetColumnByName("Slice").GetValue(row) for row in range(table.GetNumberOfRows())] == [
+            one.place.index for one in examples
+        ]
+        assert {one.place.index for one in examples if one.outlined} <= filled
+        content = self.painting.section._strip.content
+        assert content.painted == filled - {one.place.index for one in examples}
+        reason = self.painting.ui.applyButton.toolTip
+        assert self.painting.ui.applyButton.enabled == any(one.outlined and one.used for one in examples), reason
+
+
+def go_to(editing, index):
+    showPlace(at(index), editing.volume)
+
+
+EDITS = (
+    "paint",
+    "paint",
+    "paint",
+    "add",
+    "add",
+    "absent",
+    "correct",
+    "toggle",
+    "remove",
+    "undo",
+    "switch",
+    "live",
+    "wait",
+)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_hundred_random_edits_lose_nothing(quick, seed):
+    rng = random.Random(seed)
+    editing = Editing(quick, rng.choice)
+    slicer.app.pauseRender()
+    for number in range(100):
+        name = "close" if number and number % 33 == 0 else rng.choice(EDITS)
+        getattr(editing, name)()
+        editing.check()
+    slicer.app.resumeRender()

@@ -1,7 +1,7 @@
 """How long the event loop was held up: what a person would feel as a pause of the window.
 
-Time is that of the thread of the window, so that other processes of a busy machine do not count. Making views and
-rendering in software is no work of a module and is taken off.
+Time is that of the thread of the window, so that other processes of a busy machine do not count. Making views,
+rendering in software and putting widgets together from their file is no work of a module and is taken off.
 """
 
 import sys
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from slicer_stand_in.ui_files import UiLoader
 from slicer_stand_in.views.render_view import Surface, ctkVTKAbstractView
 
-NOT_OURS = ((Surface, "__init__"), (Surface, "picture"), (ctkVTKAbstractView, "_show"))
+NOT_OURS = ((Surface, "__init__"), (Surface, "picture"), (ctkVTKAbstractView, "_show"), (UiLoader, "load"))
 
 _active: "Pauses | None" = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import metadata
 from pathlib import Path
 
 import slicer
@@ -21,6 +20,8 @@ def missingRequirements(requirementsFile: str) -> list[str]:
 
 
 def _isInstalled(requirement: str) -> bool:
+    from importlib import metadata
+
     name, least = requirement.split(">=")
     try:
         return _numbers(metadata.version(name)) >= _numbers(least)

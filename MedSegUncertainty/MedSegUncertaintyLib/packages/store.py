@@ -1,27 +1,27 @@
 """Where model packages lie on this computer, and how more of them get there.
 
-Nothing is downloaded without the user's consent, and nothing is unpacked before its checksum was found right.
+Nothing is downloaded without the user's consent, and nothing is unpacked before its checksum was found right. What only
+that needs is imported there: Slicer lists packages whenever the panel is opened.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from MedSegUncertaintyLib.errors import CanceledError, PackageError
 from MedSegUncertaintyLib.packages.package import BLOCK, METADATA, ModelPackage, read_metadata
+
+if TYPE_CHECKING:
+    import urllib.request
 
 ENVIRONMENT_VARIABLE = "MEDSEG_UNCERTAINTY_MODELS"
 MAX_UNPACKED_BYTES = 8 * 1024**3
@@ -165,6 +165,8 @@ def verify_weights(package: ModelPackage) -> None:
     Raises:
         PackageError: They differ.
     """
+    import hashlib
+
     with package.weights_path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != package.weights.sha256:
@@ -219,12 +221,16 @@ def check_scheme(url: str) -> None:
         raise PackageError(f"{url} is not an https address; model packages are downloaded over https only.")
 
 
-class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+def _https_opener() -> urllib.request.OpenerDirector:
     """Follows redirects, but not to an unencrypted address."""
+    import urllib.request
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        check_scheme(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    class HttpsRedirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+            check_scheme(newurl)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return urllib.request.build_opener(HttpsRedirects)
 
 
 def download_file(url: str, target: Path, progress: Progress | None) -> str:
@@ -233,7 +239,10 @@ def download_file(url: str, target: Path, progress: Progress | None) -> str:
     Raises:
         PackageError: It failed.
     """
-    opener = urllib.request.build_opener(_HttpsRedirects)
+    import urllib.error
+    from http.client import HTTPException
+
+    opener = _https_opener()
     try:
         with opener.open(url, timeout=TIMEOUT_SECONDS) as response, target.open("wb") as file:
             length = response.headers.get("Content-Length")
@@ -244,6 +253,8 @@ def download_file(url: str, target: Path, progress: Progress | None) -> str:
 
 
 def _copy(response: BinaryIO, file: BinaryIO, total: int | None, progress: Progress | None) -> str:
+    import hashlib
+
     digest, done = hashlib.sha256(), 0
     while chunk := response.read(_CHUNK_BYTES):
         file.write(chunk)

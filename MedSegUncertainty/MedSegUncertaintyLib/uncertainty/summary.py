@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.uncertainty.representatives import pairwise_overlap, representatives
@@ -91,6 +90,8 @@ def boundary_band(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Voxels (K, J, I) whose centers lie within ``BAND_MM`` of the surface of ``mask``; empty for an empty mask."""
     if not mask.any():
         return np.zeros(mask.shape, dtype=bool)
+    import SimpleITK as sitk  # slow, and what a result says is read without it
+
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
     image.SetSpacing([float(size) for size in geometry.spacing])
     distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)

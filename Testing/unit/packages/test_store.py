@@ -6,6 +6,7 @@ import shutil
 import stat
 import zipfile
 from pathlib import Path
+from urllib.request import HTTPRedirectHandler, Request
 
 import pytest
 from MedSegUncertaintyLib.errors import CanceledError, PackageError
@@ -211,9 +212,10 @@ def test_only_encrypted_addresses(url, into):
 
 
 def test_redirect_to_an_unencrypted_address_is_refused():
-    request = store.urllib.request.Request("https://example.org/a.zip")
+    request = Request("https://example.org/a.zip")
+    (redirects,) = (one for one in store._https_opener().handlers if isinstance(one, HTTPRedirectHandler))
     with pytest.raises(PackageError, match="downloaded over https only"):
-        store._HttpsRedirects().redirect_request(request, None, 302, "Found", {}, "http://example.org/a.zip")
+        redirects.redirect_request(request, None, 302, "Found", {}, "http://example.org/a.zip")
 
 
 def test_unreachable_address(tmp_path, into):

@@ -13,7 +13,7 @@ from slicer_stand_in import driving
 
 BRUSHES = (0.85, 0.4, 0.2, 0.1)
 """Diameters of a person who fills an outline, of the largest circle that fits into it; then single voxels follow."""
-ENOUGH = 0.97
+ENOUGH = 0.98
 """The share of an outline at which a person is content."""
 
 
@@ -130,13 +130,14 @@ def _plan(target: np.ndarray, spacing: np.ndarray) -> Iterator[tuple[float, int,
     covered, depth = np.zeros_like(target), _depth(target, spacing)
     rows, columns = np.indices(target.shape)
     for wish in (*(2 * share * depth.max() for share in BRUSHES), spacing.min()):
-        diameter = np.floor(100 * wish) / 100  # as the spin box has it
+        diameter = np.ceil(100 * wish) / 100 - 0.01  # as the spin box has it; just a fit covers a voxel more
+        reach = diameter / 2 * np.cos(np.pi / 32)  # a brush has 32 corners
         inside = depth >= diameter / 2
         for row in range(0, len(target), max(1, int(diameter / 4 / spacing[0]))):
             edges = np.flatnonzero(np.diff(inside[row].astype(int), prepend=0, append=0))
             for first, last in edges.reshape(-1, 2) - [0, 1]:
                 along = np.maximum(np.maximum(first - columns, columns - last), 0) * spacing[1]
-                new = (np.hypot(along, (rows - row) * spacing[0]) < diameter / 2) & ~covered
+                new = (np.hypot(along, (rows - row) * spacing[0]) < reach) & ~covered
                 if wish >= spacing.min() and new.any() and covered.sum() < ENOUGH * target.sum():
                     covered |= new
                     yield diameter, row, first, last

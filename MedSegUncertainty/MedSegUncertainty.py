@@ -184,6 +184,7 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
     """Self-tests that Slicer's developer tools and ctest run; none needs the network or a graphics card."""
 
     PACKAGE = "ssn-hippocampus-mr"
+    EXAMPLES_PACKAGE = "universeg-mini"
     SECONDS = 180
 
     def setUp(self):
@@ -281,6 +282,66 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
         self.assertEqual(ui.messageLabel.text, "")
         self.assertEqual(ui.structureTable.rowCount, 2)
         self.assertIsNotNone(parameters.result)
+
+    def paintExamples(self, supports, indices):
+        """Outline the blob of the volume in some axial slices, and make these examples."""
+        from MedSegUncertaintyLib.scene.segment_slices import addToSlice
+        from MedSegUncertaintyLib.scene.slice_places import SlicePlace
+
+        array = slicer.util.arrayFromVolume(supports.volumeNode)
+        for index in indices:
+            addToSlice(supports.painted, supports.segmentIds[0], supports.grid, 2, index, array[index] > 130)
+            supports.add(SlicePlace("axial", index))
+
+    def test_examplesAreFoundInTheOtherSlices(self):
+        """Two painted slices and a mark beyond each end lead to a prediction, and to a result with Apply."""
+        self.skipWithoutTorch()
+        import numpy
+        from MedSegUncertaintyLib.scene.prediction import predictedIndices
+        from MedSegUncertaintyLib.scene.slice_places import SlicePlace
+        from MedSegUncertaintyLib.scene.supports import supportsOf
+
+        volumeNode, _region = self.makeVolume()
+        ui, panel = self.openPanel()
+        parameters = MedSegUncertaintyParameterNode(panel.logic.getParameterNode())
+        parameters.inputVolume, parameters.region, parameters.samples = volumeNode, None, 2
+        parameters.device, parameters.packageName = "cpu", self.EXAMPLES_PACKAGE
+        supports = supportsOf(volumeNode)
+        self.assertIn("Add this slice", ui.applyButton.toolTip)
+        self.paintExamples(supports, (22, 26))
+        for index in (14, 34):
+            supports.markAbsent(SlicePlace("axial", index))
+        self.waitFor(lambda: 24 in predictedIndices(supports, "axial"))
+        self.waitFor(lambda: ui.nextLabel.text or not ui.liveLabel.text)
+        self.assertEqual(supports.paintedIn("axial"), [22, 26])
+        self.assertTrue(set(predictedIndices(supports, "axial")) <= set(range(15, 34)))
+        self.waitFor(lambda: ui.applyButton.enabled)
+        ui.applyButton.click()
+        self.waitFor(lambda: ui.applyButton.text == "Apply")
+        self.assertEqual(ui.messageLabel.text, "")
+        samples = parameters.result
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(
+            samples, samples.GetSegmentation().GetNthSegmentID(0), volumeNode
+        ).astype(bool)
+        expected = slicer.util.arrayFromVolume(volumeNode)[24] > 130
+        overlap = 2 * numpy.sum(found[24] & expected) / (found[24].sum() + expected.sum())
+        self.assertGreater(overlap, 0.7)
+
+    def test_examplesSurviveSavingAndRemoving(self):
+        """Examples are nodes: they come back with the scene, and taking one off the list keeps what was painted."""
+        from MedSegUncertaintyLib.scene.supports import createSupports, supportsOf
+
+        volumeNode, _region = self.makeVolume()
+        self.paintExamples(createSupports(volumeNode), (22, 26))
+        path = os.path.join(slicer.app.temporaryPath, "examples.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(path)
+        supports = supportsOf(slicer.util.getFirstNodeByName("Made by the test", "vtkMRMLScalarVolumeNode"))
+        self.assertEqual([one.place.index for one in supports.examples()], [22, 26])
+        supports.remove(supports.examples()[0])
+        self.assertEqual([one.place.index for one in supports.examples()], [26])
+        self.assertEqual(supports.paintedIn("axial"), [22, 26])
 
     def test_wrongModalityIsSaidBefore(self):
         """A volume that looks like CT is not taken for MR without a word."""

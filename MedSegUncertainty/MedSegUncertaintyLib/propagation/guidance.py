@@ -2,14 +2,13 @@
 
 Nothing here knows the truth. Leaving examples out says how well one slice is found by the others; samples say how much
 hypotheses differ. Both are blind to what all samples get wrong in the same way, above all beyond the outermost outlines
-where no mark says that the structure has ended: such an end is asked for before its samples differ.
+where no mark says that the structure has ended: there samples are trusted the less the farther they go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from MedSegUncertaintyLib.propagation.calibration import MOST_LEFT_OUT, soft_dice
 from MedSegUncertaintyLib.propagation.examples import Marks
 from MedSegUncertaintyLib.propagation.session import Session
+from MedSegUncertaintyLib.propagation.stacks import Stack
 from MedSegUncertaintyLib.propagation.supports import Pool
 from MedSegUncertaintyLib.propagation.walk import Fusion, Network, Scene, path_to, walk
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
@@ -24,10 +24,8 @@ from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 OUTLINE, ABSENT = "outline", "absent"
 FAR, DIFFER, END = "far from examples", "samples differ", "end not marked"
 
-SPREAD = 1.0
-"""Distance beyond an outermost outline at which samples are heeded little, in radii of the largest outline."""
-BEYOND = 0.5
-"""Share of what lies beyond an outermost outline that is taken for wrong as long as no mark says where it ends."""
+SPREAD = 0.6
+"""Distance beyond an outermost outline at which samples are trusted less, in radii of the largest outline."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class StructureGuidance:
     Attributes:
         examples: Dice with which each outlined slice was found by the others; None where it was not left out.
         expected_dice: By slice that any sample labels, which Dice to expect: that of two samples, or that which
-            left-out examples suggest at this distance from the next outline, whichever is less. It sorts slices.
+            left-out examples suggest at this distance from the next outline, whichever is less; beyond the outermost
+            outlines it falls off until a mark says that the structure has ended. It sorts slices.
         uncertainty: By slice, the mean area on which two samples differ, in units of the structure's mean area.
     """
 
@@ -53,7 +52,7 @@ class Guidance:
     Attributes:
         structures: By name.
         next_slice: Its index along the volume's voxel axis; None where nothing is left to ask.
-        next_kind: :data:`OUTLINE`, or :data:`ABSENT` where the structure probably is not there any more.
+        next_kind: :data:`OUTLINE`, or :data:`ABSENT` where most samples do not find the structure any more.
         next_reason: :data:`FAR`, :data:`DIFFER` or :data:`END`.
         next_structure: Name of the structure that needs it most.
     """
@@ -116,25 +115,30 @@ def guide(session: Session, samples: SampleSet, heard: Callable[[], None] = lamb
     for own, structure in enumerate(session.structures):
         marks, scene = session.marks[own], session.framed[own].scene
         found = left_out(session.remembering, scene, calibrations[own].fusions[0], heard)
-        # Slices of the box lie along one of its axes, in the order of the stack or the other way round.
-        order = np.argsort([stack.index_of(number) for number in range(len(stack.images))])
-        masks = np.stack([np.moveaxis(labels == structure.label, stack.axis, 0) for labels in samples])
+        order = sorted(range(len(stack.images)), key=stack.index_of)
+        masks = (_in_order(labels == structure.label, stack) for labels in samples)
         largest = max((int(mask.sum()) for mask in marks.masks.values()), default=0) * float(np.prod(stack.pixel_mm))
-        about = Slices(masks[:, np.argsort(order)], marks, found, np.sqrt(largest / np.pi) / stack.slice_mm)
+        about = Slices(masks, marks, found, np.sqrt(largest / np.pi) / stack.slice_mm)
         structures[structure.name] = StructureGuidance(
             {
                 stack.index_of(number): None if number not in found else round(found[number], 4)
                 for number in sorted(marks.masks, key=stack.index_of)
             },
-            {stack.index_of(int(n)): round(float(about.expected[n]), 4) for n in order if about.shown[n]},
-            {stack.index_of(int(n)): round(float(about.differ[n]), 4) for n in order},
+            {stack.index_of(n): round(float(about.expected[n]), 4) for n in order if about.shown[n]},
+            {stack.index_of(n): round(float(about.differ[n]), 4) for n in order},
         )
-        for advice in about.advice():
-            if best is None or advice.worth > best.worth:
-                best, name_of_best = advice, structure.name
+        advice = about.advice()
+        if advice is not None and (best is None or advice.worth > best.worth):
+            best, name_of_best = advice, structure.name
     if best is None:
         return Guidance(structures)
     return Guidance(structures, stack.index_of(best.number), best.kind, best.reason, name_of_best)
+
+
+def _in_order(mask: np.ndarray, stack: Stack) -> np.ndarray:
+    """Slices of a mask on the box (K, J, I), in the order of the stack: along one of its axes or against it."""
+    slices: np.ndarray = np.moveaxis(mask, stack.axis, 0)
+    return slices if stack.index_of(0) <= stack.index_of(1) else slices[::-1]
 
 
 def left_out(network: Network, scene: Scene, fusion: Fusion, heard: Callable[[], None]) -> dict[int, float]:
@@ -161,7 +165,7 @@ class Slices:
     """What is known about the slices of one structure.
 
     Args:
-        masks: (samples, slices, rows, columns) bool, in the order of the stack.
+        masks: Of each sample, (slices, rows, columns) bool, in the order of the stack; at least one.
         marks: What the user said.
         found: Dice of left-out outlines by number.
         radius: Of a disc as large as the largest outline, in units of the distance of slices.
@@ -172,13 +176,15 @@ class Slices:
         expected: Expected Dice.
     """
 
-    def __init__(self, masks: np.ndarray, marks: Marks, found: Mapping[int, float], radius: float = np.inf) -> None:
+    def __init__(
+        self, masks: Iterable[np.ndarray], marks: Marks, found: Mapping[int, float], radius: float = np.inf
+    ) -> None:
         self._marks, self._radius = marks, radius
-        areas = masks.sum(axis=(2, 3))
+        areas, votes = _counted(masks)
         self.shown = areas.any(axis=0)
         mean_area = max(1.0, float(areas.mean(axis=0)[self.shown].mean())) if self.shown.any() else 1.0
-        self._areas, self._lasting = areas.mean(axis=0) / mean_area, areas > 0
-        self.differ, overlap = _differences(masks, areas)
+        self._areas, self._share = areas.mean(axis=0) / mean_area, (areas > 0).mean(axis=0)
+        self.differ, overlap = _differences(areas, votes)
         self.differ /= mean_area
         outlined = np.array(sorted(marks.masks))
         # The error of a left-out outline is shared out along the way to the next one.
@@ -187,50 +193,42 @@ class Slices:
         everything = np.array(sorted({*marks.masks, *marks.absent}))
         numbers = np.arange(len(areas[0]))
         self._gap = _distance(numbers, everything)
-        self.expected = np.minimum(overlap, 1 - np.minimum(1.0, error * _distance(numbers, outlined)))
+        self._trust = self._trusted(numbers, outlined)
+        self.expected = np.minimum(overlap, 1 - np.minimum(1.0, error * _distance(numbers, outlined))) * self._trust
 
-    def advice(self) -> Iterator[Advice]:
-        """The best slice of each kind."""
+    def advice(self) -> Advice | None:
+        """The slice whose example would put most right, itself and on the way to the next ones; None if there is none.
+
+        What may be wrong in a slice is what samples differ on, or what they agree on less what is expected of that.
+        """
         known = {*self._marks.masks, *self._marks.absent}
         candidates = [number for number in np.flatnonzero(self.shown).tolist() if number not in known]
-        wrong = np.maximum(self.differ, (1 - self.expected) * self._areas) * self._plausible()
-        if candidates:
-            numbers = np.arange(len(wrong))
-            worth = [
-                float((wrong * np.maximum(0, 1 - np.abs(numbers - number) / np.maximum(self._gap, 1))).sum())
-                for number in candidates
-            ]
-            best = candidates[int(np.argmax(worth))]
-            reason = DIFFER if self.differ[best] >= (1 - self.expected[best]) * self._areas[best] else FAR
-            yield Advice(max(worth), best, OUTLINE, reason)
-        yield from self._ends(known)
+        if not candidates:
+            return None
+        unsure = (1 - self.expected) * self._areas
+        wrong, numbers = np.maximum(self.differ, unsure) * self._trust, np.arange(len(unsure))
+        worth = [
+            float((wrong * np.maximum(0, 1 - np.abs(numbers - number) / np.maximum(self._gap, 1))).sum())
+            for number in candidates
+        ]
+        best = candidates[int(np.argmax(worth))]
+        if self._trust[best] < 1:
+            return Advice(max(worth), best, OUTLINE if self._share[best] > 0.5 else ABSENT, END)
+        return Advice(max(worth), best, OUTLINE, DIFFER if self.differ[best] >= unsure[best] else FAR)
 
-    def _plausible(self) -> np.ndarray:
-        """How much to care about a slice beyond the outermost outlines: samples that spill there say little.
+    def _trusted(self, numbers: np.ndarray, outlined: np.ndarray) -> np.ndarray:
+        """How likely the structure is to reach a slice, 0 to 1: it falls off beyond the outermost outlines.
 
-        Structures are about as long as they are wide, or go on: then the next outline shows it.
+        There all samples may spill in the same way. Structures are taken to be about as long as they are wide; if one
+        goes on, the next outline shows it. A mark ahead says as much as an outline.
         """
-        numbers, outlined = np.arange(len(self.shown)), sorted(self._marks.masks)
-        if not outlined:
+        if not len(outlined):
             return np.ones(len(numbers))
         beyond = np.maximum(0, np.maximum(outlined[0] - numbers, numbers - outlined[-1]))
+        for absent in self._marks.absent:
+            beyond[(numbers < outlined[0]) & (absent < outlined[0])] = 0
+            beyond[(numbers > outlined[-1]) & (absent > outlined[-1])] = 0
         return np.exp(-0.5 * (beyond / (SPREAD * self._radius)) ** 2)
-
-    def _ends(self, known: set[int]) -> Iterator[Advice]:
-        """The slice behind the end that most samples see, on each side that has no mark yet."""
-        outlined = sorted(self._marks.masks)
-        if not outlined:
-            return
-        count = len(self._areas)
-        for side, outermost in ((-1, outlined[0]), (1, outlined[-1])):
-            ahead = range(outermost + side, count if side > 0 else -1, side)
-            if not ahead or any(number in self._marks.absent for number in ahead):
-                continue
-            reach = [max([0, *(abs(n - outermost) for n in ahead if own[n])]) for own in self._lasting]
-            number = outermost + side * (int(np.median(reach)) + 1)
-            if 0 <= number < count and number not in known:
-                wrong = BEYOND * float(sum(self._areas[n] for n in ahead)) + 1
-                yield Advice(wrong, number, ABSENT, END)
 
 
 def _distance(numbers: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -238,12 +236,24 @@ def _distance(numbers: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.abs(numbers[:, None] - others[None]).min(axis=1) if len(others) else np.full(len(numbers), len(numbers))
 
 
-def _differences(masks: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per slice: mean number of pixels on which two samples differ, and their mean Dice, 1 where both are empty."""
-    pairs = list(combinations(range(len(masks)), 2))
-    if not pairs:
-        return np.zeros(masks.shape[1]), np.ones(masks.shape[1])
-    common = np.array([(masks[a] & masks[b]).sum(axis=(1, 2)) for a, b in pairs])
-    total = np.array([areas[a] + areas[b] for a, b in pairs])
-    dices = np.where(total > 0, 2 * common / np.maximum(total, 1), 1.0)
-    return (total - 2 * common).mean(axis=0), dices.mean(axis=0)
+def _counted(masks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels per sample and slice, and in how many samples each pixel is; one mask is in memory at a time."""
+    areas, votes = [], np.zeros(0)
+    for mask in masks:
+        areas.append(mask.sum(axis=(1, 2)))
+        votes = votes + mask if len(areas) > 1 else mask.astype(np.uint16)
+    return np.array(areas), votes
+
+
+def _differences(areas: np.ndarray, votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per slice, over all pairs of samples: mean number of pixels on which they differ, and their Dice taken together.
+
+    A pixel that n samples have is common to n (n - 1) / 2 pairs. Where no sample has any, the Dice is 1.
+    """
+    count = len(areas)
+    if count < 2:
+        return np.zeros(areas.shape[1]), np.ones(areas.shape[1])
+    wide = (own.astype(np.int64) for own in votes)
+    common = np.array([int((own * (own - 1)).sum()) for own in wide]) / (count * (count - 1))
+    total = 2 * areas.mean(axis=0)
+    return total - 2 * common, np.where(total > 0, 2 * common / np.maximum(total, 1e-9), 1.0)

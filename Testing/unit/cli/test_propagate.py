@@ -9,9 +9,13 @@ import SimpleITK as sitk
 import torch
 from MedSegUncertaintyLib.cli import UsageError, absent_slices, main, support_files
 from MedSegUncertaintyLib.models.universeg import UniverSeg
+from MedSegUncertaintyLib.outputs.support_set import write_support_set
 from MedSegUncertaintyLib.packages.weights import save_package
+from MedSegUncertaintyLib.propagation.examples import Example
+from MedSegUncertaintyLib.propagation.guidance import Guidance
+from MedSegUncertaintyLib.propagation.support_set import SupportSet
 from MedSegUncertaintyLib.volumes.geometry import Geometry
-from MedSegUncertaintyLib.volumes.reading import read_label_names, read_labels, write_volume
+from MedSegUncertaintyLib.volumes.reading import read_label_names, read_labels, read_volume, write_volume
 
 GEOMETRY = Geometry.from_parts((24, 22, 12), (1.0, 1.0, 2.0))
 
@@ -145,3 +149,42 @@ def test_other_files_are_not_installed_as_the_authors(files, tmp_path, capsys, m
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert main(["add-universeg", "--file", str(files[0]), "--accept-license"]) == 3
     assert "is not the UniverSeg authors' file" in capsys.readouterr().err
+
+
+def test_support_set_is_used_on_another_image(files, model, tmp_path, capsys):
+    image, labels = files
+    own = Example(read_labels(labels), names={1: "Box"})
+    write_support_set(SupportSet("axial", (own,), {"Box": (0,)}), read_volume(image), tmp_path / "set")
+    write_segment_names(labels, tmp_path / "box.seg.nrrd", "Box")
+    arguments = ["--support-set", str(tmp_path / "set"), "--support", str(tmp_path / "box.seg.nrrd")]
+    arguments += ["--model", model, "--samples", "2"]
+    assert main(["propagate", str(image), *arguments, "--output", str(tmp_path / "out"), "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)["summary"]["provenance"]["propagation"]
+    assert known["plane"] == "axial"
+    assert (known["structures"]["Box"]["examples"], known["structures"]["Box"]["examples_elsewhere"]) == ([3, 8], 3)
+    guidance = Guidance.from_json(known["guidance"])
+    assert set(guidance.structures["Box"].examples) == {3, 8}
+    assert guidance.next_slice not in (3, 8)
+
+
+def test_support_set_alone_is_enough(files, model, tmp_path, capsys):
+    image, labels = files
+    write_support_set(SupportSet("axial", (Example(read_labels(labels)),)), read_volume(image), tmp_path / "set")
+    arguments = ["--support-set", str(tmp_path / "set"), "--model", model, "--samples", "1"]
+    code = main(["propagate", str(image), *arguments, "--output", str(tmp_path / "out")])
+    assert code in (0, 3)  # random weights may find nothing
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_folder_without_a_support_set_is_said(files, model, tmp_path, capsys):
+    arguments = ["--support-set", str(tmp_path), "--model", model, "--output", str(tmp_path / "out")]
+    assert main(["propagate", str(files[0]), *arguments]) == 3
+    assert "holds no support set (support-set.json); choose the folder of one." in capsys.readouterr().err
+
+
+def write_segment_names(labels: Path, path: Path, name: str) -> None:
+    """A label map of one segment as Slicer saves it."""
+    image = sitk.ReadImage(str(labels))
+    image.SetMetaData("Segment0_LabelValue", "1")
+    image.SetMetaData("Segment0_Name", name)
+    sitk.WriteImage(image, str(path))

@@ -39,10 +39,6 @@ def masks(*changes: tuple[int, np.ndarray | None]) -> np.ndarray:
     return both
 
 
-def best(slices: Slices):
-    return max(slices.advice(), key=lambda advice: advice.worth)
-
-
 def marks(*numbers: int, absent=MARKED) -> Marks:
     return Marks({number: ball()[number] for number in numbers}, frozenset(absent))
 
@@ -69,28 +65,43 @@ def test_left_out_examples_limit_what_is_expected_far_from_outlines():
 
 
 def test_slice_in_which_samples_differ_is_asked_for():
-    advice = best(Slices(masks((12, None)), marks(9, 14, 19), {}))
+    advice = Slices(masks((12, None)), marks(9, 14, 19), {}).advice()
     assert (advice.number, advice.kind, advice.reason) == (12, OUTLINE, DIFFER)
 
 
 def test_middle_of_the_widest_gap_is_asked_for_where_samples_agree():
-    advice = best(Slices(masks(), marks(7, 9, 19, 21), {9: 0.8, 19: 0.8}))
+    advice = Slices(masks(), marks(7, 9, 19, 21), {9: 0.8, 19: 0.8}).advice()
     assert (advice.number, advice.kind, advice.reason) == (14, OUTLINE, FAR)
 
 
-def test_end_without_a_mark_is_asked_for_behind_the_last_slice_found():
-    advice = best(Slices(masks(), marks(12, 14, 16, absent={1}), {}))
-    last = np.flatnonzero(ball().any(axis=(1, 2)))[-1]
-    assert (advice.number, advice.kind, advice.reason) == (last + 1, ABSENT, END)
-    other = best(Slices(masks(), marks(12, 14, 16, absent={28}), {}))
-    assert (other.number, other.kind) == (5, ABSENT)
+def test_unmarked_end_is_asked_for_where_the_samples_cannot_be_trusted():
+    for absent, side in ((1, 1), (28, -1)):
+        slices = Slices(masks(), marks(12, 14, 16, absent={absent}), {14: 0.95}, radius=9.0)
+        advice = slices.advice()
+        assert (advice.kind, advice.reason) == (OUTLINE, END)
+        assert 2 < side * (advice.number - 14) <= 8
+    marked = Slices(masks(), marks(12, 14, 16), {14: 0.95}, radius=9.0)
+    assert marked.advice().reason == FAR
+    assert marked.expected[20] > slices.expected[8]
+
+
+def test_most_samples_say_whether_the_structure_is_still_there():
+    changes = [(number, None) for number in range(18, 30)]
+    advice = Slices(masks(*changes), marks(10, 14, absent={1}), {}, radius=9.0).advice()
+    assert advice.number >= 18
+    assert (advice.kind, advice.reason) == (ABSENT, END)
+
+
+def test_without_an_outline_of_its_own_samples_are_all_there_is():
+    advice = Slices(masks((12, None)), marks(absent=()), {}, radius=0.0).advice()
+    assert (advice.number, advice.reason) == (12, DIFFER)
 
 
 def test_marked_and_outlined_slices_are_never_asked_for():
     numbers = range(6, 23)
-    for outlined in (list(numbers), [14]):
-        for advice in Slices(masks((14, None)), marks(*outlined), {}).advice():
-            assert advice.number not in {*outlined, *MARKED}
+    assert Slices(masks((14, None)), marks(*numbers), {}).advice() is None
+    for outlined in ([14], [9, 14, 19], list(numbers)[:-1]):
+        assert Slices(masks((14, None)), marks(*outlined), {}).advice().number not in {*outlined, *MARKED}
 
 
 def test_left_out_examples_are_those_of_the_calibration(make_scene):

@@ -181,7 +181,7 @@ class Slices:
     ) -> None:
         self._marks, self._radius = marks, radius
         areas, votes = _counted(masks)
-        self.shown: np.ndarray = areas.any(axis=0)
+        self.shown = np.asarray(areas.sum(axis=0) > 0)
         mean_area = max(1.0, float(areas.mean(axis=0)[self.shown].mean())) if self.shown.any() else 1.0
         self._areas, self._share = areas.mean(axis=0) / mean_area, (areas > 0).mean(axis=0)
         self.differ, overlap = _differences(areas, votes)

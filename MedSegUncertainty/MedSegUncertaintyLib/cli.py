@@ -18,6 +18,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
+    from MedSegUncertaintyLib.inference.request import Scale
     from MedSegUncertaintyLib.inference.result import InferenceResult
     from MedSegUncertaintyLib.outputs.folder import Document, Extra
     from MedSegUncertaintyLib.packages.package import ModelPackage
@@ -185,6 +187,13 @@ def _add_segment(commands: Any) -> None:
         "--class-weights", type=_request_field("class_weights", numbers), default=(), metavar="W,...",
         help="how far each structure moves from its mean: 1 as trained (SSN)",
     )  # fmt: skip
+    parser.add_argument(
+        "--scales", type=_request_field("scales", scales), default=(), metavar="S,...",
+        help="per scale of the samples, coarsest first: 0 mean, 1 sample, 0.5 half the noise, f7 as sample 7 (HPU-Net)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--what-varies", action="store_true", help="also find out what varies at which scale of the samples (HPU-Net)"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument(
         "--dicom", action="store_true", help="also write DICOM segmentations and maps that refer to the DICOM images"
@@ -274,6 +283,16 @@ def _add_samples_and_seed(parser: argparse.ArgumentParser) -> None:
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
     return tuple(float(part) for part in text.split(","))
+
+
+def scales(text: str) -> tuple[Scale, ...]:
+    """What is wanted of each scale, with commas between them."""
+    from MedSegUncertaintyLib.inference.request import Scale
+
+    try:
+        return tuple(Scale.parse(part) for part in text.split(","))
+    except BadInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _request_field(name: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -404,9 +423,12 @@ def run_segment(options: argparse.Namespace) -> Answer:
             device=options.device,
             temperature=options.temperature,
             class_weights=options.class_weights,
+            scales=options.scales,
         )
         # What is quick to find out comes before what takes long.
         package = find_package(request.package)
+        if request.scales or options.what_varies:
+            package.check_scales(len(request.scales or package.scales))
         files = channel_files(options.channel)
         one_color_image = package.takes_color and not files and options.series is None
         if not one_color_image:
@@ -421,11 +443,17 @@ def run_segment(options: argparse.Namespace) -> Answer:
             cancel.check()
             progress.note("load the model")
 
+            from MedSegUncertaintyLib.inference.kept import Kept
             from MedSegUncertaintyLib.inference.run import segment
+            from MedSegUncertaintyLib.inference.scales import scale_report
+            from MedSegUncertaintyLib.report.scales import scale_files
 
-            result = segment(volume, request, channels=channels, progress=progress, cancel=cancel)
+            images: dict[str, Any] = {"channels": channels, "progress": progress, "cancel": cancel, "kept": Kept()}
+            result = segment(volume, request, **images)
+            if options.what_varies:
+                result = replace(result, scales=scale_report(volume, result, **images))
             extras, left_out = _extras(volume, result, stack)
-            extras |= _dicom_extras(result, sources)
+            extras |= scale_files(result) | _dicom_extras(result, sources)
             paths = write_files(stage, result, extras=extras, left_out=left_out, progress=progress)
     return _written(paths, stage.target)
 

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.volumes.geometry import RegionOfInterest
 
 MAX_SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a request wants of one scale of the samples.
+
+    Attributes:
+        temperature: Scale of its noise: 0 takes the mean, 1 a sample.
+        frozen: Number of the sample whose noise all samples take here; None for each its own.
+    """
+
+    temperature: float = 1.0
+    frozen: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 10.0:
+            raise BadInputError(f"The temperature of a scale must be between 0 and 10, not {self.temperature:g}.")
+        if self.frozen is not None and not 0 <= self.frozen < MAX_SAMPLES:
+            raise BadInputError(f"A scale is frozen at a sample from 0 to {MAX_SAMPLES - 1}, not {self.frozen}.")
+
+    def __str__(self) -> str:
+        """In the words of :meth:`parse`."""
+        if self.frozen is None:
+            return f"{self.temperature:g}"
+        return f"f{self.frozen}" + ("" if self.temperature == 1.0 else f"x{self.temperature:g}")
+
+    @classmethod
+    def parse(cls, text: str) -> Scale:
+        """A temperature such as "0.5", "f7" for the noise of sample 7, or "f7x0.5" for both.
+
+        Raises:
+            BadInputError: It is none of these, or out of range.
+        """
+        match = re.fullmatch(r"(?:f(\d+)(?:x(?=.)|$))?(\d*\.?\d*)", text.strip())
+        if not match or not any(match.groups()) or match[2] == ".":
+            raise BadInputError(f"The scale '{text}' is not understood; give a temperature, or f7 for sample 7.")
+        return cls(float(match[2] or 1), None if match[1] is None else int(match[1]))
 
 
 @dataclass(frozen=True)
@@ -26,6 +64,8 @@ class InferenceRequest:
         allow_cpu: Whether to go on with the CPU when the memory of the device is exhausted.
         class_weights: How far the logits of each structure move from their mean in a draw: 1 as trained, 0 not at all,
             a negative number the other way. For families that have this control, such as SSN; empty for all 1.
+        scales: What is wanted of each scale of the samples, coarsest first, besides ``temperature``. For families whose
+            samples have scales, such as HPU-Net; empty for samples at all of them.
     """
 
     package: str
@@ -36,6 +76,7 @@ class InferenceRequest:
     temperature: float = 1.0
     allow_cpu: bool = True
     class_weights: tuple[float, ...] = ()
+    scales: tuple[Scale, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MAX_SAMPLES:
@@ -50,10 +91,12 @@ class InferenceRequest:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         roi = None if self.roi is None else self.roi.to_json()
-        return {**self.__dict__, "roi": roi, "class_weights": list(self.class_weights)}
+        scales = [asdict(scale) for scale in self.scales]
+        return {**self.__dict__, "roi": roi, "class_weights": list(self.class_weights), "scales": scales}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> InferenceRequest:
         """Inverse of :meth:`to_json`."""
         roi = None if data.get("roi") is None else RegionOfInterest.from_json(data["roi"])
-        return cls(**{**data, "roi": roi, "class_weights": tuple(data.get("class_weights", ()))})
+        scales = tuple(Scale(**scale) for scale in data.get("scales", ()))
+        return cls(**{**data, "roi": roi, "class_weights": tuple(data.get("class_weights", ())), "scales": scales})

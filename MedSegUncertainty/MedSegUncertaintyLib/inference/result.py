@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,52 @@ from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.uncertainty.statistics import Statistics
 from MedSegUncertaintyLib.uncertainty.summary import summarize
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry
+
+
+@dataclass(frozen=True)
+class ScaleVariance:
+    """What varies when one scale is sampled and all others are at their means.
+
+    Attributes:
+        cell_mm: Width of its cells along I, J, K of the model's grid, mm.
+        share: Its variance over that with all scales sampled, both summed over structures and voxels. The shares need
+            not add up to 1, as scales act together; None where nothing varies.
+        volume_sd_ml: Standard deviation of the volume of each structure.
+        variance: (K, J, I) on the result's box, of the probability; the largest of all structures.
+    """
+
+    cell_mm: tuple[float, ...]
+    share: float | None
+    volume_sd_ml: tuple[float, ...]
+    variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScaleReport:
+    """What varies at which scale.
+
+    Attributes:
+        samples: Per scale.
+        scales: Coarsest first.
+    """
+
+    samples: int
+    scales: tuple[ScaleVariance, ...]
+
+    def to_json(self, structures: Sequence[Structure]) -> dict[str, Any]:
+        """The numbers as plain JSON types."""
+        return {
+            "samples_per_scale": self.samples,
+            "scales": [
+                {
+                    "scale": number,
+                    "cell_mm": [round(width, 4) for width in scale.cell_mm],
+                    "share_of_variance": scale.share,
+                    "volume_sd_ml": dict(zip((s.name for s in structures), scale.volume_sd_ml, strict=True)),
+                }
+                for number, scale in enumerate(self.scales)
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -34,6 +81,7 @@ class InferenceResult:
         samples: Label maps of the samples.
         statistics: Maps and volumes.
         provenance: How it ran: device, seconds, tiles, versions (plain JSON types).
+        scales: What varies at each scale of the samples, where that was asked for.
     """
 
     request: InferenceRequest
@@ -44,6 +92,7 @@ class InferenceResult:
     samples: SampleSet
     statistics: Statistics
     provenance: dict[str, Any]
+    scales: ScaleReport | None = None
 
     @property
     def structures(self) -> tuple[Structure, ...]:

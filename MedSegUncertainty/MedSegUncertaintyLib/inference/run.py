@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -20,12 +21,13 @@ from MedSegUncertaintyLib.inference.device import (
 )
 from MedSegUncertaintyLib.inference.engine import Engine
 from MedSegUncertaintyLib.inference.kept import Kept
-from MedSegUncertaintyLib.inference.noise import NoiseSource
+from MedSegUncertaintyLib.inference.noise import Between, Noise, NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress
-from MedSegUncertaintyLib.inference.request import InferenceRequest
+from MedSegUncertaintyLib.inference.request import MAX_SAMPLES, InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.inference.walking import SliceWalker
 from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
+from MedSegUncertaintyLib.models.sampler import scale_name
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler
@@ -36,6 +38,34 @@ from MedSegUncertaintyLib.volumes.placement import Placement
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.registry import SamplerModule
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that has to be there before a first sample.
+
+    Attributes:
+        request: What was asked for.
+        package: Its package.
+        placement: Where the model looks.
+        engine: The model, with all that the request says about its draws.
+        image: What the engine takes, (channels, *spatial).
+        record: What the provenance says of the channels.
+    """
+
+    request: InferenceRequest
+    package: ModelPackage
+    placement: Placement
+    engine: Engine
+    image: torch.Tensor
+    record: list[dict[str, Any]]
+
+    @property
+    def noise(self) -> NoiseSource:
+        """Noise of the request's samples."""
+        scales = enumerate(self.request.scales)
+        frozen = {scale_name(number): scale.frozen for number, scale in scales if scale.frozen is not None}
+        return NoiseSource(self.request.seed, self.request.temperature, frozen)
 
 
 @torch.inference_mode()
@@ -67,6 +97,60 @@ def segment(
         PackageError: The package is damaged or its network is of another kind.
     """
     started = time.monotonic()
+    prepared = prepare(volume, request, channels=channels, progress=progress, cancel=cancel, kept=kept)
+    package, placement, engine = prepared.package, prepared.placement, prepared.engine
+    samples, stream = gather(prepared, prepared.noise, request.samples, preview)
+    provenance = _provenance(engine, time.monotonic() - started, placement)
+    provenance |= {"channels": prepared.record, "scaled": volume.scaled}
+    return InferenceResult(
+        request, package, volume.name, volume.geometry, placement.box, samples, stream.result(), provenance
+    )
+
+
+def interpolate(
+    volume: Volume,
+    request: InferenceRequest,
+    first: int,
+    second: int,
+    steps: int = 9,
+    *,
+    channels: Mapping[str, Volume] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: CancelToken | None = None,
+    kept: Kept | None = None,
+) -> SampleSet:
+    """Segmentations on the way from one sample to another; of every family whose samples come from noise.
+
+    Args:
+        volume: As for :func:`segment`.
+        request: As for :func:`segment`; its number of samples does not matter.
+        first: Number of the sample at the beginning; it need not have been drawn before.
+        second: Number of the sample at the end.
+        steps: Number of segmentations, both ends included.
+        channels: As for :func:`segment`, and so is the rest.
+        progress: Likewise.
+        cancel: Likewise.
+        kept: Likewise.
+
+    Raises:
+        BadInputError: As :func:`segment`, or a number is out of range.
+    """
+    if not (0 <= first < MAX_SAMPLES and 0 <= second < MAX_SAMPLES and 2 <= steps <= MAX_SAMPLES):
+        raise BadInputError(f"Give samples from 0 to {MAX_SAMPLES - 1} and at least 2 steps to interpolate.")
+    prepared = prepare(volume, request, channels=channels, progress=progress, cancel=cancel, kept=kept)
+    return gather(prepared, Between(prepared.noise, first, second, steps), steps)[0]
+
+
+def prepare(
+    volume: Volume,
+    request: InferenceRequest,
+    *,
+    channels: Mapping[str, Volume] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: CancelToken | None = None,
+    kept: Kept | None = None,
+) -> Prepared:
+    """Find and check everything, and load the model; arguments and errors as those of :func:`segment`."""
     cancel = cancel or CancelToken()
     package = find_package(request.package)
     if package.family in BY_EXAMPLE:
@@ -83,50 +167,50 @@ def segment(
     image = torch.from_numpy(model_image(package, placement, images))
     cancel.check()
     engine = Engine(model, device, request.allow_cpu, cancel, progress, kept, controls)
-    samples, stream = _gather(engine, image, placement, request, preview)
-    provenance = _provenance(engine, time.monotonic() - started, placement)
-    provenance |= {"channels": record, "scaled": volume.scaled}
-    return InferenceResult(
-        request, package, volume.name, volume.geometry, placement.box, samples, stream.result(), provenance
-    )
+    return Prepared(request, package, placement, engine, image, record)
 
 
 def draw_controls(model: SamplerModule, package: ModelPackage, request: InferenceRequest) -> dict[str, torch.Tensor]:
     """What a request sets of the model's draws.
 
     Raises:
-        BadInputError: The model has no such control, or it does not fit the structures.
+        BadInputError: The model has no such control, or it does not fit the structures or the scales.
     """
-    if not request.class_weights:
-        return {}
-    if "class_weights" not in model.controls:
-        raise BadInputError(f"The samples of {package.name} have no class weights; leave them out.")
-    if len(request.class_weights) != len(package.structures):
-        raise BadInputError(
-            f"{package.name} has {len(package.structures)} structures and needs a class weight for each, not "
-            f"{len(request.class_weights)}."
-        )
-    return {"class_weights": torch.tensor([1.0, *request.class_weights])}  # the background as trained
+    controls = {}
+    if request.class_weights:
+        if "class_weights" not in model.controls:
+            raise BadInputError(f"The samples of {package.name} have no class weights; leave them out.")
+        if len(request.class_weights) != len(package.structures):
+            raise BadInputError(
+                f"{package.name} has {len(package.structures)} structures and needs a class weight for each, not "
+                f"{len(request.class_weights)}."
+            )
+        controls["class_weights"] = torch.tensor([1.0, *request.class_weights])  # the background as trained
+    if request.scales:
+        package.check_scales(len(request.scales))
+        controls["scales"] = torch.tensor([scale.temperature for scale in request.scales])
+    return controls
 
 
-def _gather(
-    engine: Engine,
-    image: torch.Tensor,
-    placement: Placement,
-    request: InferenceRequest,
-    preview: Callable[[StatisticsStream, Geometry], None] | None,
+@torch.inference_mode()
+def gather(
+    prepared: Prepared,
+    noise: Noise,
+    count: int,
+    preview: Callable[[StatisticsStream, Geometry], None] | None = None,
 ) -> tuple[SampleSet, StatisticsStream]:
     """Samples and statistics on the box of the input's grid.
 
     Raises:
         MemoryExhaustedError: The maps do not fit, wherever they are.
     """
+    engine, placement = prepared.engine, prepared.placement
     geometry = placement.input.cropped(placement.box)
     samples, stream = SampleSet(geometry.shape_kji), StatisticsStream(geometry.voxel_volume_ml)
     outside = None if placement.inside_roi is None else torch.from_numpy(~placement.inside_roi)
     home: torch.device | None = None
     try:
-        for drawn in engine.sample(image, request.samples, NoiseSource(request.seed, request.temperature)):
+        for drawn in engine.sample(prepared.image, count, noise):
             home = home or _home(drawn, geometry)
             probabilities = placement.soft_to_box(drawn.to(home))
             if outside is not None:
@@ -136,7 +220,7 @@ def _gather(
             stream.update(probabilities, labels)
             samples.append(labels.cpu().numpy())
             engine.cancel.check()
-            if preview is not None and stream.count < request.samples:
+            if preview is not None and stream.count < count:
                 preview(stream, geometry)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

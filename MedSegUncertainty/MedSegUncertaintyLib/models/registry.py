@@ -5,7 +5,8 @@ A package names its family; the class always comes from this list, never from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +27,10 @@ FAMILIES: dict[str, str] = {
     "ssn": "MedSegUncertaintyLib.models.ssn",
     "universeg": "MedSegUncertaintyLib.models.universeg",
 }
-"""Family name to its module, which has ``build(arguments)`` and ``build_objective(settings)``."""
+"""Family name to its module, which has ``build(arguments)`` and ``build_objective(settings)``.
+
+A family whose samples vary by scale also has ``scales(arguments)``.
+"""
 
 BY_EXAMPLE = frozenset({"universeg"})
 """Families that segment by the example of labeled images: run by ``propagation``, not by ``inference``."""
@@ -43,12 +47,25 @@ def build(family: str, arguments: Mapping[str, Any]) -> SamplerModule:
         PackageError: The family is unknown, or it does not take these arguments.
     """
     module = _module(family)
-    try:
+    with _arguments_of(family):
         return cast("SamplerModule", module.build(arguments))
-    except KeyError as error:
-        raise PackageError(f'The model family "{family}" needs the argument "{error.args[0]}".') from error
-    except (TypeError, ValueError) as error:
-        raise PackageError(f'The model family "{family}" does not take these arguments: {error}.') from error
+
+
+def scales(family: str, arguments: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Per scale of a family's samples, coarsest first, how many voxels wide its cells are along each axis.
+
+    Imports no torch. Empty for a family whose samples have no scales.
+
+    Args:
+        family: A key of :data:`FAMILIES`.
+        arguments: As in :func:`build`.
+
+    Raises:
+        PackageError: The family is unknown, or it does not take these arguments.
+    """
+    find = getattr(_module(family), "scales", None)
+    with _arguments_of(family):
+        return tuple(find(arguments)) if find else ()
 
 
 def build_objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -68,6 +85,16 @@ def build_objective(family: str, settings: Mapping[str, Any]) -> Callable[..., d
         raise PackageError(
             f'The objective of the model family "{family}" does not take these settings: {error}.'
         ) from error
+
+
+@contextmanager
+def _arguments_of(family: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise PackageError(f'The model family "{family}" needs the argument "{error.args[0]}".') from error
+    except (TypeError, ValueError) as error:
+        raise PackageError(f'The model family "{family}" does not take these arguments: {error}.') from error
 
 
 def _module(family: str) -> ModuleType:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from MedSegUncertaintyLib.errors import BadInputError, PackageError
+from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.volumes.intensity import IntensityRule
 from MedSegUncertaintyLib.volumes.placement import GridRule
@@ -190,6 +191,32 @@ class ModelPackage:
     def takes_color(self) -> bool:
         """Whether one color image holds all its channels."""
         return sorted(channel.role for channel in self.channels) == sorted(COLORS)
+
+    @property
+    def scales(self) -> tuple[tuple[int, ...], ...]:
+        """Per scale at which its samples vary, coarsest first, the width of a cell in voxels along each axis.
+
+        Empty where the samples of its family have no scales.
+
+        Raises:
+            PackageError: The family is unknown or does not take the package's arguments.
+        """
+        return registry.scales(self.family, self.arguments)
+
+    def check_scales(self, entries: int) -> None:
+        """Make sure that the samples have scales, and as many as a request has entries for.
+
+        Raises:
+            BadInputError: They have none, or another number.
+        """
+        count = len(self.scales)
+        if not count:
+            raise BadInputError(f"The samples of {self.name} have no scales that could be set or compared.")
+        if entries != count:
+            raise BadInputError(
+                f"The samples of {self.name} have {count} scales and need an entry for each, coarsest first, not "
+                f"{entries}."
+            )
 
     def check_channels(self, roles: Collection[str]) -> None:
         """Make sure that an image and further ones with these roles are what the model needs.

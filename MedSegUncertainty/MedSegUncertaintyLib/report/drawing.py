@@ -30,7 +30,7 @@ class SlicePicture:
 
     Attributes:
         plane: "axial", "coronal" or "sagittal".
-        kind: "outlines" or "variance".
+        kind: "outlines" or "variance"; "scale 0", ... for that of a scale.
         slice_name: Voxel axis and index, for example "K 12".
         svg: An ``<svg>`` element.
     """
@@ -57,6 +57,20 @@ def draw_slices(
         picture
         for view in orthogonal_views(result.geometry, ijk)
         for picture in _draw(_Panel(view, shown, volume, result, window), ijk)
+    ]
+
+
+def draw_scales(
+    volume: Volume, result: InferenceResult, ijk: tuple[int, int, int], window: tuple[float, float]
+) -> list[SlicePicture]:
+    """The variance of each scale, where the result tells it, on the axial slice through a voxel of the input.
+
+    Arguments as those of :func:`draw_slices`.
+    """
+    panel = _Panel(orthogonal_views(result.geometry, ijk)[0], shown_box(result), volume, result, window)
+    scales = () if result.scales is None else result.scales.scales
+    return [
+        _picture(panel, f"scale {number}", ijk, _heat(panel, scale.variance)) for number, scale in enumerate(scales)
     ]
 
 
@@ -101,27 +115,32 @@ class _Panel:
 
 
 def _draw(panel: _Panel, ijk: tuple[int, int, int]) -> Iterator[SlicePicture]:
+    yield _picture(panel, "outlines", ijk, "".join(_outline_paths(panel)))
+    yield _picture(panel, "variance", ijk, _heat(panel, panel.result.statistics.variance.max(axis=0)))
+
+
+def _heat(panel: _Panel, variance: np.ndarray) -> str:
+    """A variance map (K, J, I) of the result's box in colors."""
+    return _image(heat_pixels(panel.view.pixels(variance, panel.result.box, panel.shown)), *panel.size_mm)
+
+
+def _picture(panel: _Panel, kind: str, ijk: tuple[int, int, int], layer: str) -> SlicePicture:
+    """The slice with one layer over it."""
     width, height = panel.size_mm
     side = panel.side_mm
     gray = panel.view.pixels(panel.volume.array, panel.result.geometry.whole(), panel.shown).astype(np.float64)
     low, high = panel.window
     gray = np.clip((gray - low) / (high - low) * 255.0, 0.0, 255.0).astype(np.uint8)
-    variance = panel.view.pixels(panel.result.statistics.variance.max(axis=0), panel.result.box, panel.shown)
     left, top = (side - width) / 2, (side - height) / 2
-    layers = {
-        "outlines": "".join(_outline_paths(panel)),
-        "variance": _image(heat_pixels(variance), width, height),
-    }
-    for kind, layer in layers.items():
-        label = f"{panel.view.plane.capitalize()} slice with {kind}"
-        yield SlicePicture(
-            panel.view.plane,
-            kind,
-            f"{'IJK'[panel.view.axis]} {panel.view.index}",
-            f'<svg class="slice" role="img" aria-label="{label}" viewBox="0 0 {side:.2f} {side:.2f}">'
-            f'<rect width="100%" height="100%" fill="#000"/><g transform="translate({left:.2f} {top:.2f})">'
-            f"{_image(gray, width, height)}{layer}{_ticks(panel, ijk)}</g>{_marks(panel.view, side)}</svg>",
-        )
+    label = f"{panel.view.plane.capitalize()} slice with {kind}"
+    return SlicePicture(
+        panel.view.plane,
+        kind,
+        f"{'IJK'[panel.view.axis]} {panel.view.index}",
+        f'<svg class="slice" role="img" aria-label="{label}" viewBox="0 0 {side:.2f} {side:.2f}">'
+        f'<rect width="100%" height="100%" fill="#000"/><g transform="translate({left:.2f} {top:.2f})">'
+        f"{_image(gray, width, height)}{layer}{_ticks(panel, ijk)}</g>{_marks(panel.view, side)}</svg>",
+    )
 
 
 def _image(pixels: np.ndarray, width: float, height: float) -> str:

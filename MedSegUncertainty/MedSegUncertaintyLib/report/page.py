@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from MedSegUncertaintyLib.inference.request import Scale
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.outputs.appearance import PALETTES, VARIANCE_MAXIMUM, hex_color
 from MedSegUncertaintyLib.outputs.document import edge_warning, input_warnings, is_oblique
 from MedSegUncertaintyLib.report.drawing import HEAT_PALETTE, LINE_STYLES
 from MedSegUncertaintyLib.report.pictures import InScene, Picture, PictureSet, make_pictures
+from MedSegUncertaintyLib.report.scales import scale_section
 from MedSegUncertaintyLib.report.style import STYLE
 from MedSegUncertaintyLib.report.volume_plot import volume_plot
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
@@ -51,6 +53,7 @@ def build_page(result: InferenceResult, document: Document, pictures: PictureSet
         _header(document),
         _volumes_at_a_glance(result, document),
         _pictures(result, document, pictures),
+        scale_section(result, pictures.pictures),
         _volume_plots(result, document),
         _structure_table(document),
         _uncertain_slices(document),
@@ -65,7 +68,7 @@ def build_page(result: InferenceResult, document: Document, pictures: PictureSet
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">\n"
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
+        + "\n".join(section for section in sections if section)
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -87,6 +90,7 @@ def _header(document: Document) -> str:
         "Samples": request["samples"],
         "Seed / temperature": f"{request['seed']} / {request['temperature']:g}",
         **({"Class weights": ", ".join(f"{weight:g}" for weight in weights)} if weights else {}),
+        **({"Scales": _scales(request["scales"])} if request["scales"] else {}),
         "Region of interest": _roi(request["roi"]),
         "Image grid": _grid(document),
         "Device": provenance.get("device", request["device"]),
@@ -102,6 +106,14 @@ def _header(document: Document) -> str:
         f"{escape(document['image']['name'])}{', and where they differ' if document['samples'] > 1 else ''}.</p>\n"
         f'<dl class="facts">{rows}</dl>{warnings}'
     )
+
+
+def _scales(scales: list[dict[str, Any]]) -> str:
+    words = []
+    for scale in [Scale(**entry) for entry in scales]:
+        what = "mean" if scale.temperature == 0 else "sampled" if scale.frozen is None else f"sample {scale.frozen}"
+        words.append(what + ("" if scale.temperature in (0.0, 1.0) else f" at temperature {scale.temperature:g}"))
+    return ", ".join(words)
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from MedSegUncertaintyLib.errors import CanceledError
 from MedSegUncertaintyLib.inference.result import InferenceResult
-from MedSegUncertaintyLib.report.drawing import draw_slices
+from MedSegUncertaintyLib.report.drawing import draw_scales, draw_slices
 from MedSegUncertaintyLib.report.png import png_uri
 from MedSegUncertaintyLib.report.slices import shown_box
 from MedSegUncertaintyLib.scene.rendering import isRenderingAvailable
@@ -29,7 +29,8 @@ class Picture:
     """A picture in the report.
 
     Attributes:
-        kind: "outlines" or "variance" of a slice drawn here, "scene" or "surfaces" for a slice or 3D view of Slicer.
+        kind: "outlines", "variance" or "scale" of a slice drawn here, "scene" or "surfaces" for a slice or 3D view of
+            Slicer.
         element: HTML element.
         caption: Plain text.
     """
@@ -88,6 +89,9 @@ def drawn_pictures(
     return [
         Picture(picture.kind, picture.svg, f"{picture.plane.capitalize()}, slice {picture.slice_name}")
         for picture in draw_slices(volume, result, ijk, window)
+    ] + [
+        Picture("scale", picture.svg, f"{picture.kind.capitalize()} alone; {picture.plane}, slice {picture.slice_name}")
+        for picture in draw_scales(volume, result, ijk, window)
     ]
 
 

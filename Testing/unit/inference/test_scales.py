@@ -1,14 +1,31 @@
 """A model whose samples have scales, in images larger than its tiles and in volumes that it walks through."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from MedSegUncertaintyLib.errors import BadInputError, PackageError
 from MedSegUncertaintyLib.inference import engine as engine_module
 from MedSegUncertaintyLib.inference.engine import PASS_BYTES, Engine, Plan
+from MedSegUncertaintyLib.inference.kept import Kept
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken
+from MedSegUncertaintyLib.inference.request import InferenceRequest, Scale
+from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.inference.run import interpolate, segment
+from MedSegUncertaintyLib.inference.scales import scale_report
 from MedSegUncertaintyLib.inference.walking import SliceWalker
 from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.models.hpunet.network import HPUNet
+from MedSegUncertaintyLib.packages.package import ModelPackage
+from MedSegUncertaintyLib.packages.weights import save_package
+from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
 
 CPU = torch.device("cpu")
 ARGUMENTS = {
@@ -107,3 +124,133 @@ def test_slices_of_a_walk_vary_together(model: HPUNet) -> None:
 
     assert agreement(1) > 0.8
     assert agreement(1) > agreement(4) > agreement(10)
+
+
+@pytest.fixture
+def package(model: HPUNet, make_metadata: Callable[..., dict], tmp_path: Path) -> ModelPackage:
+    """A package that walks; its coarse scale lifts or lowers everything, its fine one adds grain."""
+    for head, spread in zip(model.prior.heads, (1.0, -1.0), strict=True):
+        head.convolution.bias.data = torch.tensor([0.0, spread])
+    metadata = make_metadata(family="hpunet", arguments=ARGUMENTS, walk={"correlation_mm": 6.0})
+    del metadata["medseg_uncertainty"]["structures"][1:]
+    return save_package(tmp_path / "scales", model, metadata, "# Card\n", "CC0\n")
+
+
+@pytest.fixture
+def volume(oblique_geometry: Geometry) -> Volume:
+    rng = np.random.default_rng(0)
+    geometry = oblique_geometry.cropped(Box((0, 0, 0), (21, 18, 5)))
+    return Volume(rng.normal(100, 20, geometry.shape_kji).astype(np.float32), geometry, "noise")
+
+
+def ask(package: ModelPackage, scales: str = "", **options: object) -> InferenceRequest:
+    asked = tuple(Scale.parse(part) for part in scales.split(",")) if scales else ()
+    return InferenceRequest(str(package.folder), scales=asked, **{"samples": 4, "seed": 3, "device": "cpu", **options})
+
+
+def maps(result: InferenceResult) -> np.ndarray:
+    return np.stack(list(result.samples))
+
+
+def test_the_number_of_scales_is_known_without_the_weights(package: ModelPackage) -> None:
+    assert package.scales == ((8, 8), (4, 4))
+    arguments = {**ARGUMENTS, "spatial_dims": 3, "poolings": [[1, 2, 2], 2, 2]}
+    assert registry.scales("hpunet", arguments) == ((4, 8, 8), (2, 4, 4))
+    assert tuple(registry.build("hpunet", arguments).strides) == registry.scales("hpunet", arguments)
+    assert registry.scales("ssn", {}) == ()
+    with pytest.raises(PackageError, match='The model family "hpunet" needs the argument "widths"'):
+        registry.scales("hpunet", {"spatial_dims": 2})
+    code = "from MedSegUncertaintyLib.models import registry; import sys; "
+    code += f"registry.scales('hpunet', {ARGUMENTS!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "again"),
+    [
+        ("1", Scale(), "1"),
+        ("0", Scale(0.0), "0"),
+        (".5", Scale(0.5), "0.5"),
+        ("f7", Scale(1.0, 7), "f7"),
+        ("f7x0.5", Scale(0.5, 7), "f7x0.5"),
+    ],
+)
+def test_scales_in_words(text: str, expected: Scale, again: str) -> None:
+    assert Scale.parse(text) == expected
+    assert str(expected) == again
+
+
+@pytest.mark.parametrize("text", ["", "f", "fx1", "7f", "-1", ".", "f7x", "1x2", "f1.5"])
+def test_other_words_are_refused(text: str) -> None:
+    with pytest.raises(BadInputError, match="is not understood; give a temperature, or f7 for sample 7"):
+        Scale.parse(text)
+
+
+def test_requests_are_checked_against_the_package(package: ModelPackage, volume: Volume) -> None:
+    asked = ask(package, "0.5,f7")
+    assert InferenceRequest.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    with pytest.raises(
+        BadInputError, match="of scales have 2 scales and need an entry for each, coarsest first, not 3"
+    ):
+        segment(volume, ask(package, "1,1,1"))
+    for wrong, sentence in ((Scale, "between 0 and 10, not 11"), (lambda _: Scale(1.0, 1000), "from 0 to 999, not")):
+        with pytest.raises(BadInputError, match=sentence):
+            wrong(11.0)
+
+
+def test_each_scale_is_under_the_user_s_hand(package: ModelPackage, volume: Volume) -> None:
+    free = maps(segment(volume, ask(package)))
+    assert len(np.unique(free, axis=0)) == 4
+    np.testing.assert_array_equal(maps(segment(volume, ask(package, "1,1"))), free)
+    still = maps(segment(volume, ask(package, "0,0")))
+    np.testing.assert_array_equal(still, maps(segment(volume, ask(package, temperature=0.0))))
+    assert len(np.unique(still, axis=0)) == 1
+    # All have sample 2's noise at both scales, or at one of them.
+    np.testing.assert_array_equal(maps(segment(volume, ask(package, "f2,f2")))[0], free[2])
+    half = maps(segment(volume, ask(package, "f2,1")))
+    np.testing.assert_array_equal(half[2], free[2])
+    assert 0 < (half[0] != free[2]).sum() < (free[0] != free[2]).sum()
+
+
+def test_other_scales_need_no_other_encoding(
+    package: ModelPackage, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, encode = [], HPUNet.encode
+    monkeypatch.setattr(HPUNet, "encode", lambda self, image: encoded.append(image) or encode(self, image))
+    kept = Kept()
+    for scales in ("", "1,0", "0,2", "f1,1"):
+        found = maps(segment(volume, ask(package, scales), kept=kept))
+        assert len(encoded) == 5  # once per slice
+        np.testing.assert_array_equal(found, maps(segment(volume, ask(package, scales))))
+        del encoded[5:]
+
+
+def test_what_varies_at_each_scale(package: ModelPackage, volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept()
+    result = segment(volume, ask(package, samples=12), kept=kept)
+    monkeypatch.setattr(HPUNet, "encode", None)  # nothing is encoded again
+    report = scale_report(volume, result, kept=kept)
+    assert [scale.cell_mm for scale in report.scales] == [(8.0, 8.0), (4.0, 4.0)]
+    coarse, fine = report.scales
+    for number, (scale, asked) in enumerate(((coarse, "1,0"), (fine, "0,1"))):
+        alone = segment(volume, ask(package, asked, samples=12), kept=kept).statistics
+        np.testing.assert_allclose(scale.variance, alone.variance.max(axis=0), atol=1e-6)
+        assert scale.share == pytest.approx(alone.variance.sum() / result.statistics.variance.sum(), rel=1e-4)
+        assert report.to_json(result.structures)["scales"][number]["volume_sd_ml"] == {
+            "Left blob": pytest.approx(alone.volumes_ml.std())
+        }
+    assert coarse.share > 3 * fine.share > 0
+    assert coarse.volume_sd_ml[0] > fine.volume_sd_ml[0]
+    means = segment(volume, ask(package, "0,f1", samples=12), kept=kept)
+    assert [scale.share for scale in scale_report(volume, means, kept=kept).scales] == [None, None]
+
+
+def test_samples_turn_into_each_other(package: ModelPackage, volume: Volume) -> None:
+    kept = Kept()
+    free = maps(segment(volume, ask(package), kept=kept))
+    way = np.stack(list(interpolate(volume, ask(package), 3, 1, steps=5, kept=kept)))
+    np.testing.assert_array_equal(way[[0, 4]], free[[3, 1]])
+    whole = (way[0] != way[4]).mean()
+    assert all(0 < (one != other).mean() < whole for one, other in pairwise(way))
+    with pytest.raises(BadInputError, match="Give samples from 0 to 999 and at least 2 steps"):
+        interpolate(volume, ask(package), 3, 1, steps=1)

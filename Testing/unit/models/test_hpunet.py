@@ -232,7 +232,7 @@ def test_a_checkpoint_of_the_authors_is_loaded_whole_or_not_at_all() -> None:
     [
         ({"classes": 1}, "needs a background class"),
         ({"latents": [1, 1, 1, 1]}, "4 levels have room for 1 to 3 scales of latents, not 4"),
-        ({"poolings": [2, 2]}, "hidden needs one entry per level, and poolings one less"),
+        ({"poolings": [2, 2]}, "poolings needs 3 entries for 4 levels"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: str) -> None:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from MedSegUncertaintyLib.models.hpunet.cells import LATENTS, cell_widths, pooling_factors
+
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.hpunet.network import HPUNet
     from MedSegUncertaintyLib.models.hpunet.objective import HPUNetObjective
@@ -12,6 +14,12 @@ def build(arguments: dict[str, Any]) -> "HPUNet":
     from MedSegUncertaintyLib.models.hpunet.network import HPUNet
 
     return HPUNet(**arguments)
+
+
+def scales(arguments: dict[str, Any]) -> list[tuple[int, ...]]:
+    """Per scale of a package's samples, coarsest first, how many voxels wide its cells are; without torch."""
+    factors = pooling_factors(arguments["spatial_dims"], len(arguments["widths"]), arguments.get("poolings"))
+    return cell_widths(factors, len(arguments.get("latents", LATENTS)))
 
 
 def build_objective(settings: dict[str, Any]) -> "HPUNetObjective":

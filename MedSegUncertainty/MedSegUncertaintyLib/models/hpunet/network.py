@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from MedSegUncertaintyLib.models.hpunet.cells import LATENTS, cell_widths, pooling_factors
 from MedSegUncertaintyLib.models.hpunet.latents import Normal
 from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField, scale_name
 
@@ -84,7 +85,7 @@ class HPUNet(nn.Module):
         channels: int,
         classes: int,
         widths: Sequence[int],
-        latents: Sequence[int] = (1, 1, 1, 1),
+        latents: Sequence[int] = LATENTS,
         hidden: Sequence[int] | None = None,
         blocks: int = 3,
         convolutions: int = 3,
@@ -93,19 +94,15 @@ class HPUNet(nn.Module):
     ) -> None:
         super().__init__()
         steps = len(widths) - 1
-        poolings = [2] * steps if poolings is None else poolings
         hidden = [width // 2 for width in widths] if hidden is None else hidden
         if classes < 2:
             raise ValueError("the loss needs a background class and at least one structure")
-        if not 0 < len(latents) <= steps:
-            raise ValueError(f"{len(widths)} levels have room for 1 to {steps} scales of latents, not {len(latents)}")
-        if len(poolings) != steps or len(hidden) != len(widths):
-            raise ValueError("hidden needs one entry per level, and poolings one less")
+        if len(hidden) != len(widths):
+            raise ValueError("hidden needs one entry per level")
         self.spatial_dims = self.network_dims = spatial_dims
         self.channels, self.classes, self.latents = channels, classes, tuple(latents)
-        factors = [(factor,) * spatial_dims if isinstance(factor, int) else tuple(factor) for factor in poolings]
-        below = [factors[: steps - scale] for scale in range(len(latents))]
-        self.strides = [tuple(math.prod(axis) for axis in zip(*parts, strict=True)) for parts in below]
+        factors = pooling_factors(spatial_dims, len(widths), poolings)
+        self.strides = cell_widths(factors, len(latents))
         self.size_multiple = math.lcm(*self.strides[0])
 
         shape = Shape(spatial_dims, tuple(widths), tuple(hidden), blocks, convolutions, tuple(factors), log_scale_limit)

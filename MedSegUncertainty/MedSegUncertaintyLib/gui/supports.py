@@ -29,7 +29,7 @@ from MedSegUncertaintyLib.scene.prediction import acceptSlices, clearPrediction,
 from MedSegUncertaintyLib.scene.slice_places import ObliqueViewError, SlicePlace, alignView, placeInView, showPlace
 from MedSegUncertaintyLib.scene.support_requests import Question, ask
 from MedSegUncertaintyLib.scene.support_table import OWN, SlicedExample
-from MedSegUncertaintyLib.scene.supports import Supports, createSupports, removeIfUnused
+from MedSegUncertaintyLib.scene.supports import PREDICTED, Supports, createSupports, removeIfUnused
 
 KEYS = {"S": "_onAdd", "N": "_onAbsent", "C": "_onCorrect", "P": "_onGoNext"}
 """Slicer's views and the effects of its editor have no use of their own for them."""
@@ -53,6 +53,7 @@ class SupportsPanel(VTKObservationMixin):
         self._volumes = KeptVolumes()
         self._shortcuts: list[Any] = []
         self._found: frozenset[int] = frozenset()
+        self._foundState: tuple[Any, str | None] | None = None
         self._painted: frozenset[int] = frozenset()
         self._place: SlicePlace | None = None
         self._whyNoPlace: BadInputError | None = None
@@ -149,6 +150,7 @@ class SupportsPanel(VTKObservationMixin):
         self.removeObservers()
         left, self._supports = self._supports, None
         self._guidance, self._found, self._painted, self._place = Guidance(), frozenset(), frozenset(), None
+        self._foundState = None
         self._list.clear()
         self._strip.show_(StripContent())
         self._painting.exit()
@@ -201,7 +203,7 @@ class SupportsPanel(VTKObservationMixin):
     def _correct(self, supports: Supports, place: SlicePlace) -> None:
         if supports.outlined(place):
             raise BadInputError(_("This slice is painted already; change its outline, and it follows at once."))
-        if place.index not in predictedIndices(supports, place.plane):
+        if place.plane != self._plane or place.index not in self._found:
             raise BadInputError(_("Nothing was found in this slice; paint it, or mark it as absent."))
         supports.checkPlane(place)
         self._painting.saveState()
@@ -340,7 +342,7 @@ class SupportsPanel(VTKObservationMixin):
             examples = self._supports.refresh()
             plane = self._plane
             self._painted = frozenset(self._supports.paintedIn(plane)) if plane is not None else frozenset()
-            self._found = frozenset(predictedIndices(self._supports, plane)) if plane is not None else frozenset()
+            self._readFound()
         except BadInputError as error:
             self._say(str(error))
             return
@@ -348,6 +350,14 @@ class SupportsPanel(VTKObservationMixin):
         self._followView()
         self._host.onExamples()
         self.wantLive()
+
+    def _readFound(self) -> None:
+        """Look in which slices something was found, where that is not known."""
+        state = (self._supports.node(PREDICTED), self._plane)
+        if state != self._foundState:
+            self._foundState = state
+            known = state[0] is not None and state[1] is not None
+            self._found = frozenset(predictedIndices(self._supports, state[1])) if known else frozenset()
 
     def _replace(self) -> None:
         """The user removed the painted segmentation or the volume."""

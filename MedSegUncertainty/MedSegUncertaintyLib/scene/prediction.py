@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 from vtk.util import numpy_support
 
-from MedSegUncertaintyLib.scene.segment_slices import addMask, paintedIndices, segmentSlice
+from MedSegUncertaintyLib.scene.segment_slices import addMask, filledIndices, paintedIndices, segmentSlice
 from MedSegUncertaintyLib.scene.supports import PREDICTED, Supports
 
 FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PIXELS = 0.25, 0.9, 1
@@ -63,8 +63,7 @@ def predictedIndices(supports: Supports, plane: str) -> list[int]:
     node = predictionOf(supports)
     if node is None:
         return []
-    grid, axis, ids = supports.grid, supports.axis(plane), node.GetSegmentation().GetSegmentIDs()
-    return sorted({index for one in ids for index in paintedIndices(node, one, grid, axis)})
+    return filledIndices(node, supports.grid, supports.axis(plane))
 
 
 def acceptSlices(supports: Supports, target: Any, plane: str, indices: Iterable[int]) -> list[int]:
@@ -87,9 +86,7 @@ def acceptSlices(supports: Supports, target: Any, plane: str, indices: Iterable[
     node, grid, axis = predictionOf(supports), supports.grid, supports.axis(plane)
     if node is None:
         return []
-    ids = target.GetSegmentation().GetSegmentIDs()
-    taken = {index for one in ids for index in paintedIndices(target, one, grid, axis)}
-    wanted = sorted(set(indices) & set(predictedIndices(supports, plane)) - taken)
+    wanted = sorted(set(indices) & set(predictedIndices(supports, plane)) - set(filledIndices(target, grid, axis)))
     if not wanted:
         return []
     array, _image = _layer(supports, node)

@@ -55,6 +55,19 @@ def paintedIndices(segmentationNode: Any, segmentId: str, geometry: Geometry, ax
     return [int(n) + inside[arrayAxis].start for n in np.flatnonzero((labels == value).any(axis=others))]
 
 
+def filledIndices(segmentationNode: Any, geometry: Geometry, axis: int) -> list[int]:
+    """The slices along an axis of IJK in which any segment has voxels; each layer is looked at once."""
+    segmentation, arrayAxis = segmentationNode.GetSegmentation(), 2 - axis
+    others = tuple(n for n in range(3) if n != arrayAxis)
+    filled: set[int] = set()
+    for layer in range(segmentation.GetNumberOfLayers()):
+        found = _labels(segmentationNode, segmentation.GetSegmentIDsForLayer(layer)[0], geometry)
+        if found is not None:
+            labels, inside, _value = found
+            filled |= {int(n) + inside[arrayAxis].start for n in np.flatnonzero(labels.max(axis=others))}
+    return sorted(filled)
+
+
 def addToSlice(
     segmentationNode: Any, segmentId: str, geometry: Geometry, axis: int, index: int, pixels: np.ndarray
 ) -> None:

@@ -17,7 +17,7 @@ from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.propagation.examples import COLORS
 from MedSegUncertaintyLib.scene.folder import hierarchyOf, nodesOfClass
 from MedSegUncertaintyLib.scene.grids import localGeometry, worldGeometry
-from MedSegUncertaintyLib.scene.segment_slices import paintedIndices, segmentSlice
+from MedSegUncertaintyLib.scene.segment_slices import filledIndices, paintedIndices, segmentSlice
 from MedSegUncertaintyLib.scene.slice_places import SlicePlace, axisOf, positionOf
 from MedSegUncertaintyLib.scene.support_table import OWN, Row, SlicedExample, readExamples, writeExamples
 from MedSegUncertaintyLib.volumes.geometry import Geometry
@@ -115,8 +115,7 @@ class Supports:
 
     def paintedIn(self, plane: str) -> list[int]:
         """The slices of a plane in which anything is painted."""
-        grid, axis = self.grid, self.axis(plane)
-        return sorted({index for one in self.segmentIds for index in paintedIndices(self.painted, one, grid, axis)})
+        return filledIndices(self.painted, self.grid, self.axis(plane))
 
     # The list
 
@@ -318,8 +317,7 @@ def removeIfUnused(supports: Supports) -> None:
     """Take away a set in which nothing was done, with its folder."""
     if not supports.isThere or readExamples(supports.table):
         return
-    grid = supports.grid
-    if any(paintedIndices(supports.painted, one, grid, 2) for one in supports.segmentIds):
+    if filledIndices(supports.painted, supports.grid, 2):
         return
     scene, hierarchy = supports.painted.GetScene(), hierarchyOf(supports.painted.GetScene())
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(supports.painted))

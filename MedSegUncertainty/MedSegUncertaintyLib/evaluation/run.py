@@ -41,6 +41,8 @@ CONVENTIONS = {
     "matched_iou": "Hungarian-matched IoU (HM-IoU): samples and readers repeated to the least common multiple of their "
     "numbers, one-to-one assignment of the highest mean IoU, IoU 1 if both masks are empty. Mean over the images. "
     "Comparable only at the same number of samples.",
+    "matched_iou_subset_b": "As matched_iou, over the images in which every reader drew something (subset B of the "
+    "paper on HPU-Net).",
     "sample_diversity": "E d(S,S'), a term of ged_squared, as there. Mean over the images.",
     "reader_diversity": "E d(Y,Y'), a term of ged_squared, as there. Mean over the images.",
     "expected_dice": "Dice of every pair of a reader and a sample, 1 if both masks are empty. Mean over the pairs of "
@@ -58,12 +60,23 @@ CONVENTIONS = {
 }
 """How each figure is computed."""
 
+RECONSTRUCTION = {
+    "reconstruction_iou": "IoU of each reader's mask with the segmentation that the model decodes from the means of "
+    "its posterior (IoU_rec of the paper on HPU-Net, which does not say how it counts empty masks); IoU 1 if both masks "
+    "are empty, 0 if one is. Mean over the masks of all readers pooled.",
+    "reconstruction_iou_lesion_readers": "As reconstruction_iou, but only readers who drew something count.",
+    "kl": "KL divergence of posterior and prior at one scale of the latents, 0 being the coarsest, in nats: summed "
+    "over its cells, with one draw from the posterior at the coarser scales. Mean over the masks of all readers pooled.",
+}
+"""The same of figures that only families have which can find a given segmentation again; "kl" stands for all scales."""
+
 METHODS = {
     "model": "The samples of the package; every image has its own seed, made from the seed and its position.",
     "always_empty": "Baseline: every sample is empty.",
     "mean_only": "Baseline: every sample is the model's mean prediction.",
     "independent_pixels": "Baseline: as many samples, each pixel drawn on its own with the model's mean probability.",
     "readers": "The readers among themselves.",
+    "reconstruction": "Each reader's mask, found again by way of the model's latents.",
 }
 """What the figures are about."""
 
@@ -86,11 +99,15 @@ class Draws:
         labels: (B, S, H, W) uint8.
         mean: (B, C, H, W), mean probabilities.
         mean_log: (B, C, H, W), mean of the logarithms of the probabilities.
+        reconstructed: (B, R, H, W), the masks of R readers found again; R is 0 for families that cannot do this.
+        divergences: (B, R, scales), KL divergence at each scale.
     """
 
     labels: np.ndarray
     mean: np.ndarray
     mean_log: np.ndarray
+    reconstructed: np.ndarray
+    divergences: np.ndarray
 
 
 def evaluate(
@@ -117,8 +134,9 @@ def evaluate(
         cancel: Checked before every layer of the network.
 
     Returns:
-        Plain JSON types. ``figures`` has each figure of :data:`CONVENTIONS` with its convention and, by method, value,
-        bootstrap interval over patients (null where there is none) and n, the number of values it is the mean of.
+        Plain JSON types. ``figures`` has each figure of :data:`CONVENTIONS`, and of :data:`RECONSTRUCTION` where the
+        family allows, with its convention and, by method, value, bootstrap interval over patients (null where there is
+        none) and n, the number of values it is the mean of.
 
     Raises:
         BadInputError: A parameter or the data cannot be used.
@@ -133,9 +151,11 @@ def evaluate(
         raise PackageError(f"The model {package.name} is not for one 2D image and one structure, as evaluation needs.")
     engine = Engine(model, choose_device(device), request.allow_cpu, cancel or CancelToken(), None)
     measured = measure(engine, data, package.intensity, samples, seed, StageClock("evaluate", len(data), progress))
-    figures: dict[str, Any] = {name: {"convention": text, "methods": {}} for name, text in CONVENTIONS.items()}
+    found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for (name, method), (totals, counts) in measured.items():
-        figures[name]["methods"][method] = _summary(totals, counts, data.patients, seed)
+        found[name][method] = _summary(totals, counts, data.patients, seed)
+    order = [*CONVENTIONS, *(name for name in found if name not in CONVENTIONS)]
+    figures = {name: {"convention": convention(name), "methods": found[name]} for name in order}
     return {
         "package": {"name": package.name, "version": package.version, "weights_sha256": package.weights.sha256},
         "data": {
@@ -148,9 +168,14 @@ def evaluate(
         "seed": seed,
         "device": describe_device(engine.plan.device),
         "interval": f"95 %, percentiles of {RESAMPLES} bootstrap resamples of the patients",
-        "methods": METHODS,
+        "methods": {name: text for name, text in METHODS.items() if any(name in of for of in found.values())},
         "figures": figures,
     }
+
+
+def convention(name: str) -> str:
+    """How a figure is computed."""
+    return CONVENTIONS.get(name) or RECONSTRUCTION["kl" if name.startswith("kl_") else name]
 
 
 def measure(
@@ -165,7 +190,7 @@ def measure(
     for batch in data.batches(IMAGES_PER_BATCH):
         seeds = [image_seed(seed, batch.first + index) for index in range(len(batch.images))]
         drawn = [
-            clock.counted(_draw(engine, _normalized(data, batch, index, rule), samples, own))
+            clock.counted(_draw(engine, _normalized(data, batch, index, rule), batch.masks[index], samples, own))
             for index, own in enumerate(seeds)
         ]
         draws = Draws(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
@@ -189,15 +214,19 @@ def _normalized(data: ReaderFile, batch: ReaderBatch, index: int, rule: Intensit
         raise BadInputError(f"Image {batch.first + index} of {data.name}: {error}") from error
 
 
-def _draw(engine: Engine, image: torch.Tensor, samples: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Labels (S, H, W), mean probabilities and mean log probabilities (C, H, W) of one image."""
+def _draw(engine: Engine, image: torch.Tensor, masks: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, ...]:
+    """What :class:`Draws` says of a batch, of one image and the masks (R, H, W) of its readers."""
     labels, sums, log_sums = [], torch.zeros(()), torch.zeros(())
     for probabilities in engine.sample(image, samples, NoiseSource(seed)):
         probabilities = probabilities.cpu()
         labels.append(most_probable(probabilities).numpy())
         sums = sums + probabilities
         log_sums = log_sums + (probabilities + LOG_EPS).log()
-    return np.stack(labels), (sums / samples).numpy(), (log_sums / samples).numpy()
+    again, divergences = np.zeros((0, *masks.shape[1:]), np.uint8), np.zeros((0, 0))
+    if found := engine.reconstruct(image, torch.from_numpy(masks), NoiseSource(seed)):
+        again = most_probable(found.logits.movedim(1, 0).cpu()).numpy()
+        divergences = found.divergences.cpu().numpy()
+    return np.stack(labels), (sums / samples).numpy(), (log_sums / samples).numpy(), again, divergences
 
 
 def _measure_batch(readers: np.ndarray, draws: Draws, seeds: list[int]) -> Measured:
@@ -219,10 +248,28 @@ def _measure_batch(readers: np.ndarray, draws: Draws, seeds: list[int]) -> Measu
         for method, overlap in overlaps.items()
         for name, figure in SET_FIGURES.items()
     }
+    subset_b = readers.any(axis=(2, 3)).all(axis=1)
+    for method, overlap in overlaps.items():
+        values = np.where(subset_b, sets.matched_iou(overlap), np.nan)
+        measured["matched_iou_subset_b", method] = _per_image(values)
     measured["reader_diversity", "readers"] = _per_image(sets.reader_diversity(overlaps["model"]))
     for name, values in _of_mean(readers, draws, prediction):
         measured[name, "model"] = _per_image(values)
+    if draws.reconstructed.shape[1]:
+        for name, values in _of_reconstructions(readers, draws):
+            measured[name, "reconstruction"] = _per_image(values)
     return measured
+
+
+def _of_reconstructions(readers: np.ndarray, draws: Draws) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and values (B, R) of the figures of masks that were found again."""
+    drawn, again = readers > 0, draws.reconstructed > 0
+    shared, either = ((part.sum(axis=(2, 3))) for part in (drawn & again, drawn | again))
+    iou = np.divide(shared, either, out=np.ones(shared.shape), where=either > 0)
+    yield "reconstruction_iou", iou
+    yield "reconstruction_iou_lesion_readers", np.where(drawn.any(axis=(2, 3)), iou, np.nan)
+    for scale in range(draws.divergences.shape[2]):
+        yield f"kl_scale_{scale}", draws.divergences[:, :, scale]
 
 
 def _of_mean(readers: np.ndarray, draws: Draws, prediction: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

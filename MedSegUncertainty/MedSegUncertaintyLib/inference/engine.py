@@ -18,7 +18,7 @@ from MedSegUncertaintyLib.inference.kept import Kept, KeptEncoding
 from MedSegUncertaintyLib.inference.noise import Noise, Slices
 from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.inference.tiling import blend, pad_to_multiple, per_axis, tile_regions
-from MedSegUncertaintyLib.models.sampler import Encoding
+from MedSegUncertaintyLib.models.sampler import Encoding, Reconstructed, Reconstructing
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.registry import SamplerModule
@@ -148,6 +148,30 @@ class Engine:
                     clock.at(done + index + 1)
                 done += len(numbers)
                 del logits  # before the next pass needs its place
+
+    @torch.inference_mode()
+    def reconstruct(self, image: Tensor, labels: Tensor, noise: Noise) -> Reconstructed | None:
+        """Segmentations of an image as the model's latents can say them; None for families that cannot tell.
+
+        The image is one tile, and nothing steps down where that does not fit.
+
+        Args:
+            image: (channels, *spatial), normalized, on the CPU.
+            labels: (R, *spatial), class indices.
+            noise: Source of the noise, as for R draws.
+        """
+        model, device = self._model, self.plan.device
+        if not isinstance(model, Reconstructing):
+            return None
+        inside = (slice(None), slice(None), *(slice(size) for size in labels.shape[1:]))
+        padded = pad_to_multiple(image.unsqueeze(0), self._multiples).to(device)
+        targets = pad_to_multiple(labels.unsqueeze(0), self._multiples)[0].long().to(device)
+        region = tuple(slice(0, size) for size in padded.shape[2:])
+        with self.cancel.checked_in(model.to(device)):
+            encoding = self._encode_tile(padded)
+            drawn = noise.draw(model.noise(encoding), range(len(targets)), region, device)
+            found = model.reconstruct(encoding, padded, targets, drawn)
+        return Reconstructed(found.logits[inside], found.divergences)
 
     def _draws_per_pass(self, padded: Tensor) -> int:
         draw_bytes = 4 * self._model.classes * math.prod(padded.shape[2:])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,4 +76,35 @@ class Sampler(Protocol):
 
     def draw(self, encoding: Encoding, noise: Mapping[str, Tensor], **controls: Tensor) -> Tensor:
         """Logits (S, classes, *spatial) of the S draws whose noise is given."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """Segmentations as a model's latents can say them.
+
+    Attributes:
+        logits: (R, classes, *spatial), for the latents that are most likely given each of R segmentations.
+        divergences: (R, scales), KL divergence in nats of posterior and prior at each scale, coarsest first.
+    """
+
+    logits: Tensor
+    divergences: Tensor
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """What a sampler has besides if it can find the latents of a given segmentation."""
+
+    def reconstruct(
+        self, encoding: Encoding, image: Tensor, labels: Tensor, noise: Mapping[str, Tensor]
+    ) -> Reconstructed:
+        """Find segmentations again.
+
+        Args:
+            encoding: Of the image.
+            image: (1, channels, *spatial).
+            labels: (R, *spatial), class indices.
+            noise: As for R draws; the divergences of finer scales depend on what is drawn at the coarser ones.
+        """
         ...

@@ -29,9 +29,12 @@ MANY_SAMPLES = 100
 _IN_CARD = {
     "ged_squared": "GED²",
     "matched_iou": "HM-IoU",
+    "matched_iou_subset_b": "HM-IoU, images where all readers drew something",
     "sample_diversity": "diversity of samples",
     "dice_empty_excluded": "Dice of the mean prediction",
     "ece": "ECE",
+    "reconstruction_iou": "IoU of masks found again (two empty masks: 1)",
+    "reconstruction_iou_lesion_readers": "the same without empty masks",
 }
 
 
@@ -94,9 +97,11 @@ class ReaderImages:
             "| figure | " + " | ".join(key.replace("_", " ") for key in figures) + " |",
             "| --- |" + " --- |" * len(figures),
         ]
-        for name, title in _IN_CARD.items():
-            cells = [_cell(measured["figures"][name]["methods"]["model"]) for measured in figures.values()]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        titles = _IN_CARD | {name: f"KL at scale {name[9:]}, nats" for name in few["figures"] if name[:3] == "kl_"}
+        for name, title in titles.items():
+            if name in few["figures"]:
+                cells = [_cell(measured["figures"][name]["methods"]) for measured in figures.values()]
+                lines.append(f"| {title} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
 
@@ -117,6 +122,9 @@ class ReaderCases:
         return apply(image, self._intensity), masks
 
 
-def _cell(figure: dict[str, Any]) -> str:
+def _cell(methods: dict[str, Any]) -> str:
+    figure = methods["model"] if "model" in methods else methods["reconstruction"]
+    if figure["value"] is None:
+        return "none"
     interval = figure["interval_95"]
     return f"{figure['value']:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

@@ -64,13 +64,17 @@ def package(package_folder: Path, arguments: dict) -> ModelPackage:
     return make_package(package_folder, arguments)
 
 
-def make_package(folder: Path, arguments: dict) -> ModelPackage:
+def make_package(folder: Path, arguments: dict, family: str = "ssn") -> ModelPackage:
     """Random weights for the test package, with as many structures as the network has classes for, at most two."""
     metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     block = metadata["medseg_uncertainty"]
-    block["arguments"], block["intensity"] = arguments, {"kind": "window", "low": 0, "high": 255}
+    block["family"], block["arguments"], block["intensity"] = (
+        family,
+        arguments,
+        {"kind": "window", "low": 0, "high": 255},
+    )
     if arguments["channels"] > 1:
         block["channels"] = [{"role": f"c{n}", "name": f"Channel {n}"} for n in range(arguments["channels"])]
     del block["structures"][arguments["classes"] - 1 :]
     torch.manual_seed(0)
-    return save_package(folder, registry.build("ssn", arguments), metadata, "# Card\n", "CC0\n")
+    return save_package(folder, registry.build(family, arguments), metadata, "# Card\n", "CC0\n")

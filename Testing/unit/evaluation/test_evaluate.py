@@ -14,6 +14,7 @@ from MedSegUncertaintyLib.evaluation.sets import SetOverlap, ged_squared, matche
 from MedSegUncertaintyLib.inference.engine import Engine
 from MedSegUncertaintyLib.inference.noise import NoiseSource
 from MedSegUncertaintyLib.inference.progress import CancelToken
+from MedSegUncertaintyLib.models.hpunet.latents import kl_divergence
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.packages.weights import load_sampler
 
@@ -38,12 +39,13 @@ def test_every_figure_has_its_convention_count_and_interval(result: dict) -> Non
     assert result["data"] == {"file": "readers.npz", "images": IMAGES, "patients": 4, "readers": READERS}
     assert (result["samples"], result["seed"]) == (4, 3)
     assert result["figures"].keys() == CONVENTIONS.keys()
-    assert {method for figure in result["figures"].values() for method in figure["methods"]} == METHODS.keys()
+    used = {method for figure in result["figures"].values() for method in figure["methods"]}
+    assert used == result["methods"].keys() == METHODS.keys() - {"reconstruction"}
     for name, figure in result["figures"].items():
         for entry in figure["methods"].values():
             low, high = entry["interval_95"]
             assert low <= entry["value"] <= high
-            if not name.startswith("dice"):
+            if not name.startswith(("dice", "matched_iou_subset")):
                 assert entry["n"] == IMAGES
 
 
@@ -158,3 +160,50 @@ def test_an_image_without_contrast_is_named(package_folder: Path, arguments: dic
     write_arrays(tmp_path / "black.npz", webp=files, offsets=np.arange(IMAGES + 1) * len(black))
     with pytest.raises(BadInputError, match=r"Image 0 of black\.npz: The image has no voxels above 0"):
         figures(ModelPackage.from_folder(package_folder), tmp_path / "black.npz")
+
+
+def test_subset_b_is_where_every_reader_drew_something(reader_file: Path, result: dict) -> None:
+    masks = next(ReaderFile.read(reader_file).batches(IMAGES)).masks
+    drawn = masks.any(axis=(2, 3)).all(axis=1)
+    methods = result["figures"]["matched_iou_subset_b"]["methods"]
+    assert 0 < drawn.sum() < IMAGES
+    assert {entry["n"] for entry in methods.values()} == {drawn.sum()}
+    assert methods["always_empty"]["value"] == 0
+    prediction_only = methods["mean_only"]["value"]
+    assert 0 <= prediction_only < result["figures"]["matched_iou"]["methods"]["mean_only"]["value"] + 1
+
+
+@pytest.fixture
+def ladder(package_folder: Path) -> ModelPackage:
+    """An HPU-Net of random weights."""
+    arguments = {"spatial_dims": 2, "channels": 1, "classes": 2, "widths": [4, 6, 8], "latents": [1, 1], "blocks": 1}
+    return make_package(package_folder, arguments, "hpunet")
+
+
+def test_masks_that_are_found_again(ladder: ModelPackage, reader_file: Path) -> None:
+    result = figures(ladder, reader_file)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    batch = next(ReaderFile.read(reader_file).batches(IMAGES))
+    model = load_sampler(ladder)
+    ious, divergences = [], []
+    with torch.no_grad():
+        for position, (image, masks) in enumerate(zip(batch.images, batch.masks, strict=True)):
+            images = torch.from_numpy(image / np.float32(255)).expand(READERS, 1, -1, -1)
+            labels = torch.from_numpy(masks).long()
+            again = model(images, labels).logits.argmax(dim=1).numpy()
+            for mask, found in zip(masks, again, strict=True):
+                either = (mask | found).sum()
+                ious.append((mask & found).sum() / either if either else 1.0)
+            fields = model.noise({})
+            noise = NoiseSource(image_seed(3, position)).draw(
+                fields, range(READERS), (slice(0, SIZE),) * 2, torch.device("cpu")
+            )
+            drawn = model(images, labels, list(noise.values()))
+            divergences.append([kl_divergence(*pair) for pair in zip(drawn.posterior, drawn.prior, strict=True)])
+    assert value(result, "reconstruction_iou", "reconstruction") == pytest.approx(np.mean(ious))
+    assert result["figures"]["reconstruction_iou"]["methods"]["reconstruction"]["n"] == IMAGES * READERS
+    lesions = result["figures"]["reconstruction_iou_lesion_readers"]["methods"]["reconstruction"]
+    assert lesions["n"] == batch.masks.any(axis=(2, 3)).sum()
+    for scale, expected in enumerate(np.mean(divergences, axis=0)):
+        assert value(result, f"kl_scale_{scale}", "reconstruction") == pytest.approx(expected, rel=1e-4)
+        assert "in nats" in result["figures"][f"kl_scale_{scale}"]["convention"]

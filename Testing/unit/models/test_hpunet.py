@@ -243,3 +243,34 @@ def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: s
 def test_wrong_settings_are_one_sentence() -> None:
     with pytest.raises(PackageError, match='kind is "geco" or "elbo", not "vae"'):
         build_objective("hpunet", {"kind": "vae"})
+
+
+def test_draws_made_in_steps_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny().eval()
+    image, _ = batch(16, 24)
+    noise = noise_of(model, 5, (16, 24))
+    with torch.no_grad():
+        encoding = model.encode(image[:1])
+        together = model.draw(encoding, noise)
+        monkeypatch.setattr("MedSegUncertaintyLib.models.hpunet.network.DRAW_BYTES", 2 * 4 * 10 * 16 * 24)
+        seen: list[int] = []
+        model.head.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+        torch.testing.assert_close(model.draw(encoding, noise), together, rtol=1e-5, atol=1e-6)
+    assert seen == [2, 2, 1]
+
+
+def test_masks_are_found_again_one_by_one_as_in_a_batch() -> None:
+    model = tiny().eval()
+    image, target = batch(16, 24)
+    labels = torch.stack([target[0], 1 - target[0], torch.zeros_like(target[0])])
+    noise = noise_of(model, 3, (16, 24))
+    with torch.no_grad():
+        found = model.reconstruct(model.encode(image[:1]), image[:1], labels, noise)
+        means = model(image[:1].expand(3, -1, -1, -1), labels)
+        drawn = model(image[:1].expand(3, -1, -1, -1), labels, list(noise.values()))
+    torch.testing.assert_close(found.logits, means.logits, rtol=1e-5, atol=1e-6)
+    assert found.divergences.shape == (3, 2)
+    for scale, pair in enumerate(zip(drawn.posterior, drawn.prior, strict=True)):
+        expected = kl_divergence(*pair).item()
+        assert found.divergences[:, scale].mean().item() == pytest.approx(expected, rel=1e-4)
+    assert (found.divergences > 0).all()

@@ -200,3 +200,8 @@ def test_training_learns_and_the_card_gives_the_distance(name: str, data_folder:
     assert distance["model"]["value"] < 0.5 * distance["always_empty"]["value"]
     assert f"| GED² | {distance['model']['value']:.3f} [" in again.card
     assert "6 axial crops" in again.card
+    assert "| HM-IoU, images where all readers drew something | none | none |" in again.card
+    if name.startswith("hpunet"):
+        iou = few["figures"]["reconstruction_iou"]["methods"]["reconstruction"]["value"]
+        assert f"| IoU of masks found again (two empty masks: 1) | {iou:.3f} [" in again.card
+        assert "| KL at scale 1, nats | " in again.card

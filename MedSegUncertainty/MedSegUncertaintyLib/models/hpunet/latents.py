@@ -26,7 +26,12 @@ class Normal:
 
 def kl_divergence(posterior: Normal, prior: Normal) -> Tensor:
     """KL(posterior || prior) in nats: summed over channels and cells, averaged over the batch; a scalar."""
+    return divergence_per_image(posterior, prior).mean()
+
+
+def divergence_per_image(posterior: Normal, prior: Normal) -> Tensor:
+    """KL(posterior || prior) in nats, summed over channels and cells, (B,)."""
     ratio = posterior.log_scale - prior.log_scale
     distance = (posterior.mean - prior.mean) * (-prior.log_scale).exp()
     cells = 0.5 * ((2.0 * ratio).exp() + distance.square() - 1.0) - ratio
-    return cells.flatten(1).sum(dim=1).mean()
+    return cells.flatten(1).sum(dim=1)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from MedSegUncertaintyLib.models.hpunet.cells import LATENTS, cell_widths, pooling_factors
-from MedSegUncertaintyLib.models.hpunet.latents import Normal
-from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField, scale_name
+from MedSegUncertaintyLib.models.hpunet.latents import Normal, divergence_per_image
+from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField, Reconstructed, scale_name
 
+DRAW_BYTES = 16 * 2**20
+"""Largest map that draws make together on a CPU: more at once leave its cache and take almost twice as long."""
 BIAS_SCALE = 1e-3
 """Standard deviation of the truncated normal that biases begin with."""
 
@@ -131,8 +133,7 @@ class HPUNet(nn.Module):
             labels: (B, *spatial) class indices.
             noise: Standard normal (B, latents, *cells) per scale; without it, the posterior's means are taken.
         """
-        one_hot = functional.one_hot(labels, self.classes).movedim(-1, 1).to(image.dtype)
-        seen = self.posterior.encode(torch.cat([one_hot, image], dim=1))
+        seen = self.posterior.encode(self._with_labels(image, labels))
         posterior = self.posterior.descend(
             seen, lambda scale, normal: normal.mean if noise is None else normal.at(noise[scale])
         )
@@ -176,12 +177,43 @@ class HPUNet(nn.Module):
         parts = [noise[scale_name(scale)] for scale in range(len(self.latents))]
         if scales is not None:
             parts = [part * factor for part, factor in zip(parts, scales, strict=True)]
-        # As long as the draws agree, all of them share one state.
-        alike = [bool((part == part[:1]).all()) for part in parts]
-        parts = [part[:1] if all(alike[: scale + 1]) else part for scale, part in enumerate(parts)]
+        count = len(parts[0])
+        step = count
+        if features[0].device.type == "cpu":
+            widest = sum(maps.shape[1] for maps in features[:2])  # what the last stage sees
+            step = max(1, DRAW_BYTES // (4 * widest * features[0][0, 0].numel()))
+        return torch.cat(
+            [self._draw(features, [part[first : first + step] for part in parts]) for first in range(0, count, step)]
+        )
+
+    def _draw(self, features: Sequence[Tensor], noise: Sequence[Tensor]) -> Tensor:
+        """Logits of draws that are made together."""
+        # As long as they agree, all of them share one state.
+        alike = [bool((part == part[:1]).all()) for part in noise]
+        parts = [part[:1] if all(alike[: scale + 1]) else part for scale, part in enumerate(noise)]
         ladder = self.prior.descend(features, lambda scale, normal: normal.at(parts[scale]))
         logits = self.finish(ladder.state, features)
-        return logits.expand(len(noise[scale_name(0)]), *logits.shape[1:])
+        return logits.expand(len(noise[0]), *logits.shape[1:])
+
+    def reconstruct(
+        self, encoding: Encoding, image: Tensor, labels: Tensor, noise: Mapping[str, Tensor]
+    ) -> Reconstructed:
+        """See ``models.sampler.Reconstructing``: the posterior's means for the logits, a draw for the divergences."""
+        features = list(encoding.values())
+        parts = [noise[scale_name(scale)] for scale in range(len(self.latents))]
+        seen = self.posterior.encode(self._with_labels(image.expand(len(labels), *image.shape[1:]), labels))
+        means = self.posterior.descend(seen, lambda _, normal: normal.mean)
+        state = self.prior.descend(features, lambda scale, _: means.latents[scale]).state
+        drawn = self.posterior.descend(seen, lambda scale, normal: normal.at(parts[scale]))
+        prior = self.prior.descend(features, lambda scale, _: drawn.latents[scale])
+        pairs = zip(drawn.normals, prior.normals, strict=True)
+        divergences = [divergence_per_image(*pair).expand(len(labels)) for pair in pairs]
+        return Reconstructed(self.finish(state, features), torch.stack(divergences, dim=1))
+
+    def _with_labels(self, image: Tensor, labels: Tensor) -> Tensor:
+        """What the posterior sees: the labels as one channel per class, then the image."""
+        one_hot = functional.one_hot(labels, self.classes).movedim(-1, 1).to(image.dtype)
+        return torch.cat([one_hot, image], dim=1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from MedSegUncertaintyLib.scene import nodes as nodes_module
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS
-from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult, findResults, removeResult
+from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult, findResults, removeResult, removeResultInSteps
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
 
@@ -226,6 +226,25 @@ def test_removing_a_result_leaves_the_scene_as_before(scene, volume_node, blob_r
         removeResult(nodes)
     assert node_ids(scene) == before
     samples_match(other, volume_node, blob_result)
+
+
+def test_a_result_that_is_being_removed_is_none(scene, volume_node, blob_result):
+    before = node_ids(scene)
+    nodes = addResult(blob_result, volume_node)
+    steps = removeResultInSteps(nodes)
+    assert findResults(scene) == []
+    with pytest.raises(BadInputError, match="is not the folder of a result"):
+        removeResult(nodes)
+    left = [len(node_ids(scene)) for _ in steps]
+    assert left == sorted(left, reverse=True)
+    assert node_ids(scene) == before
+
+
+def test_a_scene_is_closed_while_a_result_is_being_removed(scene, volume_node, blob_result):
+    steps = removeResultInSteps(addResult(blob_result, volume_node))
+    next(steps)
+    scene.Clear(0)
+    assert list(steps) == []
 
 
 def test_only_the_folder_of_a_result_is_removed(scene, volume_node, blob_result):

@@ -21,8 +21,7 @@ from MedSegUncertaintyLib.gui.viewer import ViewerPanel
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.models.registry import BY_EXAMPLE
 from MedSegUncertaintyLib.scene.comparison import registerLayout
-from MedSegUncertaintyLib.scene.nodes import removeResult
-from MedSegUncertaintyLib.scene.results import ResultNodes
+from MedSegUncertaintyLib.scene.results import ResultNodes, findResults
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.inference.result import InferenceResult
@@ -190,9 +189,8 @@ class Panel(VTKObservationMixin):
         replaced, self._replaced = self._replaced, None
         self._export.keep(nodes, result)
         self._viewer.show(nodes)
-        if replaced is not None and replaced.byRole:
-            removeResult(replaced)
-            self._viewer.readResults()
+        if replaced in findResults(slicer.mrmlScene):
+            self._viewer.remove(replaced)
         self._ui.uncertaintyCollapsibleButton.collapsed = False
         self._inputs.showRegion(False)
         self.refresh()

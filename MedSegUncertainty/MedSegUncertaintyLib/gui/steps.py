@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -38,10 +39,17 @@ class Steps:
         self._timer.stop()
         self._steps.close()
 
+    def finish(self) -> None:
+        """Do all that is left at once."""
+        self._run(math.inf)
+
     def _go(self) -> None:
+        self._run(BUDGET_SECONDS)
+
+    def _run(self, seconds: float) -> None:
         start = last = time.monotonic()
         try:
-            while last - start < BUDGET_SECONDS:
+            while last - start < seconds:
                 next(self._steps)
                 last = time.monotonic()
         except StopIteration as end:

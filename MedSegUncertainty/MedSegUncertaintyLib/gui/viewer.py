@@ -16,7 +16,7 @@ from MedSegUncertaintyLib.gui.table import StructureTable
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.scene import comparison, overlay, places, viewer
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
-from MedSegUncertaintyLib.scene.nodes import removeResult
+from MedSegUncertaintyLib.scene.nodes import removeResultInSteps
 from MedSegUncertaintyLib.scene.results import ResultNodes, findResults
 from MedSegUncertaintyLib.scene.surfaces import addSurfacesInSteps, areSurfacesShown
 
@@ -42,6 +42,7 @@ class ViewerPanel:
         self._browserObservation: tuple[Any, int] | None = None
         self._layoutBefore: int | None = None
         self._surfaces: Steps | None = None
+        self._removal: Steps | None = None
         self._isNew = False
         self._table = StructureTable(ui.structureTable, self._onStructureChosen)
         self._modeButtons = (ui.contoursModeButton, ui.outlinesModeButton, ui.sampleModeButton, ui.compareModeButton)
@@ -125,8 +126,24 @@ class ViewerPanel:
         if self._nodes is not None:
             nodes = self._nodes
             self._choose(None)
-            removeResult(nodes)
-            self.readResults()
+            self.remove(nodes)
+
+    def remove(self, nodes: ResultNodes) -> None:
+        """Remove a result; its nodes go one after another, while the window goes on."""
+        self._finishRemoval()
+        self._removal = Steps(removeResultInSteps(nodes), self._onRemoved, self._onNotRemoved)
+        self.readResults()
+
+    def _onRemoved(self, _nothing: None) -> None:
+        self._removal = None
+
+    def _onNotRemoved(self, error: Exception) -> None:
+        self._removal = None
+        raise error
+
+    def _finishRemoval(self) -> None:
+        if self._removal is not None:
+            self._removal.finish()
 
     def toggleMap(self) -> None:
         """Hide the map over the image, or show the one that was shown last."""
@@ -139,6 +156,7 @@ class ViewerPanel:
     def forget(self) -> None:
         """The scene is about to be closed."""
         self._stopSurfaces()
+        self._finishRemoval()
         self._nodes, self._results = None, []
         self._observeBrowser()
         self.refresh()
@@ -357,6 +375,4 @@ def modeOf(nodes: ResultNodes) -> int:
 def hide(nodes: ResultNodes) -> None:
     """Hide everything of a result."""
     viewer.leaveViews(nodes)
-    viewer.hideSample(nodes)
-    viewer.showAllSamples(nodes, False)
-    nodes.contours.GetDisplayNode().SetVisibility(False)
+    viewer.hideSegmentations(nodes)

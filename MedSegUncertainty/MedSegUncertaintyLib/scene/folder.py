@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import slicer
@@ -12,8 +13,8 @@ from MedSegUncertaintyLib.errors import BadInputError
 ROLE = "MedSegUncertainty.Role"
 """Attribute that says what a node or a folder is in its result; it survives saving and loading."""
 
-RESULT, SCALES = "result", "scales"
-"""Roles of the folder itself, and of the folder in it that holds color tables and legends."""
+RESULT, SCALES, LEAVING = "result", "scales", "leaving"
+"""Roles of the folder itself, of the folder in it that holds color tables and legends, and of one being emptied."""
 
 
 class NodeFolder:
@@ -114,16 +115,40 @@ def removeFolder(scene: Any, item: int) -> None:
     Raises:
         BadInputError: The item is not the folder of a result; nothing was removed.
     """
+    for _ in removeFolderInSteps(scene, item):
+        pass
+
+
+def removeFolderInSteps(scene: Any, item: int) -> Iterator[None]:
+    """Like :func:`removeFolder`, node by node; has to be run to the end.
+
+    From the call on, before the first step, the folder is that of a result no more.
+    """
     hierarchy = hierarchyOf(scene)
     if hierarchy.GetItemAttribute(item, ROLE) != RESULT:
         raise BadInputError(f"'{hierarchy.GetItemName(item)}' is not the folder of a result; nothing was removed.")
-    helpers = [
-        helper.GetID()
-        for node in nodesInFolder(scene, item).values()
-        for role in ("display", "storage")
-        for helper in (node.GetNthNodeReference(role, n) for n in range(node.GetNumberOfNodeReferences(role)))
-        if helper is not None
-    ]
+    hierarchy.SetItemAttribute(item, ROLE, LEAVING)
+    return _emptyInSteps(scene, hierarchy, item)
+
+
+def _emptyInSteps(scene: Any, hierarchy: Any, item: int) -> Iterator[None]:
+    children = vtk.vtkIdList()
+    hierarchy.GetItemChildren(item, children, True)  # legends first, as Slicer itself would go through them
+    for child in [children.GetId(n) for n in range(children.GetNumberOfIds())]:
+        node = hierarchy.GetItemDataNode(child)
+        if node is None:
+            continue
+        # In one step: displayable managers follow display nodes of a segmentation that is no longer in the scene.
+        helpers = _helperIds(node)
+        del node
+        hierarchy.RemoveItem(child, True, True)
+        for helper in filter(None, map(scene.GetNodeByID, helpers)):
+            scene.RemoveNode(helper)
+        yield
     hierarchy.RemoveItem(item, True, True)
-    for helper in filter(None, map(scene.GetNodeByID, helpers)):
-        scene.RemoveNode(helper)
+
+
+def _helperIds(node: Any) -> list[str]:
+    references = [(role, n) for role in ("display", "storage") for n in range(node.GetNumberOfNodeReferences(role))]
+    helpers = (node.GetNthNodeReference(role, n) for role, n in references)
+    return [helper.GetID() for helper in helpers if helper is not None]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.scene.folder import NodeFolder, removeFolder
+from MedSegUncertaintyLib.scene.folder import NodeFolder, removeFolder, removeFolderInSteps
 from MedSegUncertaintyLib.scene.grids import localGeometry, worldGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS, addMaps
 from MedSegUncertaintyLib.scene.places import addSliceTable
@@ -14,12 +14,12 @@ from MedSegUncertaintyLib.scene.results import ResultNodes, findResults
 from MedSegUncertaintyLib.scene.segmentations import addContours, addSamples
 from MedSegUncertaintyLib.scene.sequences import addSampleSlider
 from MedSegUncertaintyLib.scene.tables import addTables
-from MedSegUncertaintyLib.scene.viewer import leaveViews
+from MedSegUncertaintyLib.scene.viewer import hideSegmentations, leaveViews
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.inference.result import InferenceResult
 
-__all__ = ["ResultNodes", "addResult", "addResultInSteps", "findResults", "removeResult"]
+__all__ = ["ResultNodes", "addResult", "addResultInSteps", "findResults", "removeResult", "removeResultInSteps"]
 
 
 def addResult(result: InferenceResult, volumeNode: Any, maps: Sequence[str] = DEFAULT_MAPS) -> ResultNodes:
@@ -81,6 +81,16 @@ def removeResult(nodes: ResultNodes) -> None:
     Raises:
         BadInputError: The nodes were not taken from the folder of a result; nothing was removed.
     """
+    for _ in removeResultInSteps(nodes):
+        pass
+
+
+def removeResultInSteps(nodes: ResultNodes) -> Iterator[None]:
+    """Like :func:`removeResult`, in steps between which a window can handle its events; has to be run to the end.
+
+    From the call on, before the first step, the views show nothing of it and :func:`findResults` does not find it.
+    """
     if "viewer" in nodes.byRole:
         leaveViews(nodes)
-    removeFolder(nodes.scene, nodes.folder)
+        hideSegmentations(nodes)
+    return removeFolderInSteps(nodes.scene, nodes.folder)

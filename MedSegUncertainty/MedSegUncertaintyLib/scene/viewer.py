@@ -121,3 +121,10 @@ def leaveViews(nodes: ResultNodes) -> None:
     hideOverlay(nodes)
     leaveComparison(nodes)
     playSamples(nodes, False)
+
+
+def hideSegmentations(nodes: ResultNodes) -> None:
+    """Show neither contours nor samples."""
+    hideSample(nodes)
+    showAllSamples(nodes, False)
+    nodes.contours.GetDisplayNode().SetVisibility(False)

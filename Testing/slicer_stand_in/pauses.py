@@ -1,7 +1,8 @@
 """How long the event loop was held up: what a person would feel as a pause of the window.
 
-Time is that of the thread of the window, so that other processes of a busy machine do not count. Making views,
-rendering in software and putting widgets together from their file is no work of a module and is taken off.
+Time is that of the thread of the window, so that other processes of a busy machine do not count. What Slicer does in C++
+and the stand-in in Python is no work of a module and is taken off: making views and laying them out, their bars, rendering
+(in software) and putting widgets together from their file.
 """
 
 import sys
@@ -12,9 +13,20 @@ from types import FrameType
 from typing import Any
 
 from slicer_stand_in.ui_files import UiLoader
+from slicer_stand_in.views.layout import qMRMLLayoutManager
 from slicer_stand_in.views.render_view import Surface, ctkVTKAbstractView
+from slicer_stand_in.views.slice_view import qMRMLSliceControllerWidget
+from slicer_stand_in.views.three_d_view import qMRMLThreeDView
 
-NOT_OURS = ((Surface, "__init__"), (Surface, "picture"), (ctkVTKAbstractView, "_show"), (UiLoader, "load"))
+NOT_OURS = (
+    (Surface, "__init__"),
+    (Surface, "picture"),
+    (ctkVTKAbstractView, "_show"),
+    (qMRMLThreeDView, "resetCamera"),
+    (qMRMLLayoutManager, "_onLayoutNode"),
+    (qMRMLSliceControllerWidget, "_follow"),
+    (UiLoader, "load"),
+)
 
 _active: "Pauses | None" = None
 
@@ -37,6 +49,7 @@ class Pauses:
     def __init__(self) -> None:
         self.phases: dict[str, Pause] = {}
         self._phase, self._depth, self._taken = "", 0, [0.0, 0.0]
+        self._inside = False
         self._originals: list[Any] = []
 
     def __enter__(self) -> "Pauses":
@@ -55,10 +68,13 @@ class Pauses:
 
     def _timed(self, original: Callable) -> Callable:
         def call(view: Any, *arguments: Any) -> Any:
-            start = _now()
+            if self._inside:  # counted by the one around it
+                return original(view, *arguments)
+            self._inside, start = True, _now()
             try:
                 return original(view, *arguments)
             finally:
+                self._inside = False
                 self._taken = [t + b - a for t, a, b in zip(self._taken, start, _now(), strict=True)]
 
         return call

@@ -62,11 +62,12 @@ CONVENTIONS = {
 
 RECONSTRUCTION = {
     "reconstruction_iou": "IoU of each reader's mask with the segmentation that the model decodes from the means of "
-    "its posterior (IoU_rec of the paper on HPU-Net, which does not say how it counts empty masks); IoU 1 if both masks "
-    "are empty, 0 if one is. Mean over the masks of all readers pooled.",
+    "its posterior (IoU_rec of the paper on HPU-Net, which does not say how it counts empty masks); IoU 1 if both "
+    "masks are empty, 0 if one is. Mean over the masks of all readers pooled.",
     "reconstruction_iou_lesion_readers": "As reconstruction_iou, but only readers who drew something count.",
     "kl": "KL divergence of posterior and prior at one scale of the latents, 0 being the coarsest, in nats: summed "
-    "over its cells, with one draw from the posterior at the coarser scales. Mean over the masks of all readers pooled.",
+    "over its cells, with one draw from the posterior at the coarser scales. Mean over the masks of all "
+    "readers pooled.",
 }
 """The same of figures that only families have which can find a given segmentation again; "kl" stands for all scales."""
 
@@ -248,7 +249,7 @@ def _measure_batch(readers: np.ndarray, draws: Draws, seeds: list[int]) -> Measu
         for method, overlap in overlaps.items()
         for name, figure in SET_FIGURES.items()
     }
-    subset_b = readers.any(axis=(2, 3)).all(axis=1)
+    subset_b = np.all(readers.any(axis=(2, 3)), axis=1)
     for method, overlap in overlaps.items():
         values = np.where(subset_b, sets.matched_iou(overlap), np.nan)
         measured["matched_iou_subset_b", method] = _per_image(values)

@@ -307,6 +307,18 @@ def test_one_run_answers_several_changes_with_the_newest_examples(quick):
     assert len(quick.answer.asked) == count  # nothing has changed
 
 
+def test_the_wish_to_see_predictions_is_followed_at_once(quick):
+    add(quick, 16)
+    slicer.app.processEvents()
+    assert quick.answer.asked == []
+    live(quick)
+    driving.waitUntil(lambda: answered(quick), SECONDS)
+    count = len(quick.answer.asked)
+    driving.click(quick.ui.placeRegionButton)
+    driving.waitUntil(lambda: len(quick.answer.asked) > count, SECONDS)
+    assert quick.answer.asked[-1][0].inference.roi is not None
+
+
 def test_advice_is_shown_and_followed(quick):
     live(quick)
     add(quick, 16)

@@ -87,6 +87,7 @@ class SupportsPanel(VTKObservationMixin):
         """Work on the examples of a volume; None where no model by example is chosen."""
         if volumeNode is self._volumeNode and (volumeNode is None or self._isThere):
             self._followView()
+            self.wantLive()  # region, device or the wish itself may have changed
             return
         self._leave()
         self._volumeNode = volumeNode

@@ -55,6 +55,7 @@ class MedSegUncertaintyParameterNode:
         seed: The same seed draws the same segmentations.
         temperature: Scale of the noise, 1 as it was trained.
         classWeights: How far each structure moves from its mean; empty for all as trained.
+        scales: What is wanted of each scale of the samples; empty for all as trained.
         device: Where the network runs.
         allowCpu: Whether to go on with the CPU when the memory of the graphics card runs out.
         exampleView: Slice view in which the user paints examples.
@@ -69,6 +70,7 @@ class MedSegUncertaintyParameterNode:
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
     temperature: Annotated[float, WithinRange(0, 2)] = 1.0
     classWeights: list[float]
+    scales: list[str]
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     allowCpu: bool = True
     exampleView: slicer.vtkMRMLSliceNode
@@ -359,5 +361,5 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
         named = {widget.property("SlicerParameterName") for widget in vars(ui).values() if hasattr(widget, "property")}
         named.discard(None)
         self.assertEqual(
-            named | {"packageName", "classWeights", "result"}, set(MedSegUncertaintyParameterNode.allParameters)
+            named | {"packageName", "classWeights", "scales", "result"}, set(MedSegUncertaintyParameterNode.allParameters)
         )

@@ -13,6 +13,7 @@ from MedSegUncertaintyLib.gui.channels import ChannelSelectors
 from MedSegUncertaintyLib.gui.class_weights import ClassWeights
 from MedSegUncertaintyLib.gui.models import WARNING_COLOR, ModelList, whatMisfits
 from MedSegUncertaintyLib.gui.region import placeRegion
+from MedSegUncertaintyLib.gui.scales import ScaleControls, scalesOf
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.packages.fitting import ImageFacts
 from MedSegUncertaintyLib.packages.package import Channel, ModelPackage
@@ -35,6 +36,7 @@ class InputsPanel:
         self._models = ModelList(ui.modelList, self._onModelChosen)
         self._channels = ChannelSelectors(ui.channelsFrame, changed)
         self._weights = ClassWeights(ui.classWeightsFrame, lambda: self._parameters)
+        self._scales = ScaleControls(ui.scalesFrame, lambda: self._parameters)
         ui.misfitLabel.setStyleSheet(f"color: {WARNING_COLOR}")
         ui.placeRegionButton.connect("clicked()", self.placeRegion)
         ui.showRegionCheckBox.connect("clicked(bool)", self.showRegion)
@@ -68,6 +70,9 @@ class InputsPanel:
         self._showRegionBox()
         isSsn = package is not None and package.family == "ssn"
         self._ui.ssnGroup.setVisible(isSsn)
+        hasScales = self._scales.show(package)
+        self._ui.scalesGroup.setVisible(hasScales)
+        self._ui.redrawButton.setVisible(isSsn or hasScales)
         self._weights.show([structure.name for structure in package.structures] if isSsn else [])
 
     def whyNot(self) -> str:
@@ -101,8 +106,11 @@ class InputsPanel:
         """
         p = self._parameters
         weights = self._weights.values(len(self.package.structures)) if self.package.family == "ssn" else []
+        scales = tuple(self._scales.values(self.package))
+        # Where every scale has a temperature of its own, the slider of another family does not count.
+        temperature = 1.0 if scalesOf(self.package) else p.temperature
         return InferenceRequest(
-            p.packageName, p.samples, p.seed, self._region(), p.device, p.temperature, p.allowCpu, tuple(weights)
+            p.packageName, p.samples, p.seed, self._region(), p.device, temperature, p.allowCpu, tuple(weights), scales
         )
 
     @property
@@ -158,6 +166,6 @@ class InputsPanel:
 
     def _onModelChosen(self, name: str) -> None:
         if name != self._parameters.packageName:
-            self._parameters.classWeights = []
+            self._parameters.classWeights, self._parameters.scales = [], []
         self._parameters.packageName = name
         self._changed()

@@ -18,7 +18,7 @@ class Scale:
 
     Attributes:
         temperature: Scale of its noise: 0 takes the mean, 1 a sample.
-        frozen: Number of the sample whose noise all samples take here; None for each its own.
+        frozen: Number of the sample, counted from 0, whose noise all samples take here; None for each its own.
     """
 
     temperature: float = 1.0
@@ -28,17 +28,17 @@ class Scale:
         if not 0.0 <= self.temperature <= 10.0:
             raise BadInputError(f"The temperature of a scale must be between 0 and 10, not {self.temperature:g}.")
         if self.frozen is not None and not 0 <= self.frozen < MAX_SAMPLES:
-            raise BadInputError(f"A scale is frozen at a sample from 0 to {MAX_SAMPLES - 1}, not {self.frozen}.")
+            raise BadInputError(f"A scale is frozen at a sample from 1 to {MAX_SAMPLES}, not {self.frozen + 1}.")
 
     def __str__(self) -> str:
         """In the words of :meth:`parse`."""
         if self.frozen is None:
             return f"{self.temperature:g}"
-        return f"f{self.frozen}" + ("" if self.temperature == 1.0 else f"x{self.temperature:g}")
+        return f"f{self.frozen + 1}" + ("" if self.temperature == 1.0 else f"x{self.temperature:g}")
 
     @classmethod
     def parse(cls, text: str) -> Scale:
-        """A temperature such as "0.5", "f7" for the noise of sample 7, or "f7x0.5" for both.
+        """A temperature such as "0.5", "f7" for the noise of sample 7 (in results, the first one is 1), "f7x0.5" for both.
 
         Raises:
             BadInputError: It is none of these, or out of range.
@@ -46,7 +46,7 @@ class Scale:
         match = re.fullmatch(r"(?:f(\d+)(?:x(?=.)|$))?(\d*\.?\d*)", text.strip())
         if not match or not any(match.groups()) or match[2] == ".":
             raise BadInputError(f"The scale '{text}' is not understood; give a temperature, or f7 for sample 7.")
-        return cls(float(match[2] or 1), None if match[1] is None else int(match[1]))
+        return cls(float(match[2] or 1), None if match[1] is None else int(match[1]) - 1)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def interpolate(
     Args:
         volume: As for :func:`segment`.
         request: As for :func:`segment`; its number of samples does not matter.
-        first: Number of the sample at the beginning; it need not have been drawn before.
+        first: Number of the sample at the beginning, counted from 0; it need not have been drawn before.
         second: Number of the sample at the end.
         steps: Number of segmentations, both ends included.
         channels: As for :func:`segment`, and so is the rest.

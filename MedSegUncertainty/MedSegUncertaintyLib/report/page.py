@@ -111,7 +111,7 @@ def _header(document: Document) -> str:
 def _scales(scales: list[dict[str, Any]]) -> str:
     words = []
     for scale in [Scale(**entry) for entry in scales]:
-        what = "mean" if scale.temperature == 0 else "sampled" if scale.frozen is None else f"sample {scale.frozen}"
+        what = "mean" if scale.temperature == 0 else "sampled" if scale.frozen is None else f"sample {scale.frozen + 1}"
         words.append(what + ("" if scale.temperature in (0.0, 1.0) else f" at temperature {scale.temperature:g}"))
     return ", ".join(words)
 

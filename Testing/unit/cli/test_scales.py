@@ -78,7 +78,7 @@ def test_scales_reach_the_samples_and_the_report(command: list[str], tmp_path: P
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["request"]["scales"] == [
         {"temperature": 0.0, "frozen": None},
-        {"temperature": 1.0, "frozen": 2},
+        {"temperature": 1.0, "frozen": 1},
     ]
     assert summary["structures"][0]["mean_pairwise_dice"] == 1.0
     assert not (out / "scales.json").exists()

@@ -171,8 +171,8 @@ def test_the_number_of_scales_is_known_without_the_weights(package: ModelPackage
         ("1", Scale(), "1"),
         ("0", Scale(0.0), "0"),
         (".5", Scale(0.5), "0.5"),
-        ("f7", Scale(1.0, 7), "f7"),
-        ("f7x0.5", Scale(0.5, 7), "f7x0.5"),
+        ("f7", Scale(1.0, 6), "f7"),
+        ("f7x0.5", Scale(0.5, 6), "f7x0.5"),
     ],
 )
 def test_scales_in_words(text: str, expected: Scale, again: str) -> None:
@@ -193,7 +193,10 @@ def test_requests_are_checked_against_the_package(package: ModelPackage, volume:
         BadInputError, match="of scales have 2 scales and need an entry for each, coarsest first, not 3"
     ):
         segment(volume, ask(package, "1,1,1"))
-    for wrong, sentence in ((Scale, "between 0 and 10, not 11"), (lambda _: Scale(1.0, 1000), "from 0 to 999, not")):
+    for wrong, sentence in (
+        (Scale, "between 0 and 10, not 11"),
+        (lambda _: Scale.parse("f0"), "from 1 to 1000, not 0"),
+    ):
         with pytest.raises(BadInputError, match=sentence):
             wrong(11.0)
 
@@ -206,8 +209,8 @@ def test_each_scale_is_under_the_user_s_hand(package: ModelPackage, volume: Volu
     np.testing.assert_array_equal(still, maps(segment(volume, ask(package, temperature=0.0))))
     assert len(np.unique(still, axis=0)) == 1
     # All have sample 2's noise at both scales, or at one of them.
-    np.testing.assert_array_equal(maps(segment(volume, ask(package, "f2,f2")))[0], free[2])
-    half = maps(segment(volume, ask(package, "f2,1")))
+    np.testing.assert_array_equal(maps(segment(volume, ask(package, "f3,f3")))[0], free[2])
+    half = maps(segment(volume, ask(package, "f3,1")))
     np.testing.assert_array_equal(half[2], free[2])
     assert 0 < (half[0] != free[2]).sum() < (free[0] != free[2]).sum()
 

@@ -1,0 +1,1 @@
+"""SelfReg-UNet: an encoder and decoder that regularize themselves, sampled by augmentation or by dropout."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,8 +37,9 @@ class Features:
 def semantic_consistency(student: Tensor, teacher: Tensor, channels: Channels) -> Tensor:
     """Mean squared difference of a map and the decoder's last one, which gets no gradient (SCR).
 
-    Along each axis the larger map is averaged down to the smaller one. The two draws of channels are independent, so no channel has a
-    fixed counterpart: what is minimized in expectation draws every student channel to the teacher's mean map.
+    Along each axis the larger map is averaged down to the smaller one. The two draws of channels are independent, so no
+    channel has a fixed counterpart: what is minimized in expectation draws every student channel to the teacher's mean
+    map.
 
     Args:
         student: (B, C, *spatial).
@@ -51,7 +53,7 @@ def semantic_consistency(student: Tensor, teacher: Tensor, channels: Channels) -
         pool = functional.adaptive_avg_pool3d if student.dim() == 5 else functional.adaptive_avg_pool2d
         of_student, of_teacher = channels
         first, second = _single(student)[:, of_student], _single(teacher.detach())[:, of_teacher]
-        size = tuple(min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True))
+        size: Any = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
         return functional.mse_loss(pool(first, size), pool(second, size))
 
 

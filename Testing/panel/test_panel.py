@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from dataclasses import replace
@@ -396,6 +397,37 @@ def test_each_mode_shows_its_own(shown):
     assert ui.modeStack.height < 60
 
 
+def assert_framed(nodes, node):
+    """The whole region is in a view, and fills it one way."""
+    axes = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+    corners = (nodes.grid.corners_ras - axes[:3, 3]) @ axes[:3, :2]
+    shown, size = np.array(node.GetFieldOfView()[:2]), np.array(node.GetDimensions()[:2])
+    assert (abs(corners) <= shown / 2).all()
+    assert (np.ptp(corners, axis=0) / shown).max() > 0.8
+    assert shown[0] / shown[1] == pytest.approx(size[0] / size[1], rel=0.02)
+
+
+def test_views_side_by_side_show_the_whole_region(shown):
+    driving.click(shown.ui.compareModeButton)
+    for _ in range(5):
+        slicer.app.processEvents()
+    layouts = slicer.app.layoutManager()
+    assert len(layouts.sliceViewNames()) == 3
+    for name in layouts.sliceViewNames():
+        assert_framed(shown.nodes, layouts.sliceWidget(name).mrmlSliceNode())
+
+
+def test_one_sample_is_not_shown_with_the_contours_of_all(shown):
+    ui, display = shown.ui, shown.nodes.contours.GetDisplayNode()
+    ui.surfacesCheckBox.checked = True
+    driving.waitUntil(lambda: shown.widget.panel._viewer._surfaces is None)
+    for button, visible in ((ui.outlinesModeButton, 1), (ui.sampleModeButton, 0), (ui.contoursModeButton, 1)):
+        driving.click(button)
+        driving.waitUntil(lambda: shown.widget.panel._viewer._surfaces is None)
+        assert display.GetVisibility() == visible
+        assert ui.surfacesCheckBox.checked
+
+
 def test_a_scene_can_be_saved_after_samples_were_compared(shown, tmp_path):
     for _ in range(2):
         driving.click(shown.ui.compareModeButton)
@@ -452,6 +484,8 @@ def test_a_double_click_goes_to_the_most_uncertain_slice_and_buttons_to_the_next
     driving.click(view.viewport(), center.x(), center.y())
     slicer.app.sendEvent(view.viewport(), event)
     assert "Right blob: Axial slice" in ui.placeLabel.text
+    for name in ("Red", "Green", "Yellow"):
+        assert_framed(shown.nodes, slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode())
     first = red.GetSliceOffset()
     assert first > -1000
     driving.click(ui.nextSliceButton)
@@ -482,6 +516,16 @@ def test_remove_takes_everything_away(shown):
     assert not shown.ui.resultFrame.visible
 
 
+def test_a_scene_is_closed_while_a_result_is_being_removed(shown):
+    driving.click(shown.ui.removeButton)
+    assert shown.widget.panel._viewer._removal is not None
+    slicer.mrmlScene.Clear()
+    slicer.app.processEvents()
+    assert shown.widget.panel._viewer._removal is None
+    assert not shown.ui.resultFrame.visible
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
 def test_arrays_of_a_removed_result_are_let_go(shown, blob_result):
     own = replace(blob_result)
     kept = weakref.ref(own)
@@ -498,6 +542,32 @@ def test_numbers_are_exported(shown, tmp_path, monkeypatch):
     numbers.trigger()
     assert (tmp_path / "Two blobs - Two blobs" / "volumes.csv").is_file()
     assert "were written" in shown.ui.messageLabel.text
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["while it is copied", "while it is written"])
+def test_canceling_the_export_of_a_loaded_result_leaves_no_files(shown, tmp_path, monkeypatch, copied):
+    from MedSegUncertaintyLib.inference.progress import StageClock
+
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    reached, go_on, counted = threading.Event(), threading.Event(), StageClock.counted
+
+    def wait(clock, *arguments):
+        reached.set()
+        go_on.wait(SECONDS)
+        counted(clock, *arguments)
+
+    monkeypatch.setattr(StageClock, "counted", wait)
+    before = list(tmp_path.iterdir())
+    driving.clickEntry(shown.ui.exportButton, "Samples, contours")
+    export = shown.widget.panel._export
+    if copied:
+        driving.waitUntil(reached.is_set, SECONDS)
+    assert (export._export if copied else export._steps) is not None
+    driving.clickEntry(shown.ui.exportButton, "Cancel the export")
+    go_on.set()
+    driving.waitUntil(lambda: "was canceled" in shown.ui.messageLabel.text, SECONDS)
+    slicer.app.processEvents()
+    assert list(tmp_path.iterdir()) == before
 
 
 def test_dicom_is_refused_with_a_sentence_where_the_volume_is_not_from_dicom(shown):

@@ -1,8 +1,8 @@
 """How long the event loop was held up: what a person would feel as a pause of the window.
 
-Time is that of the thread of the window, so that other processes of a busy machine do not count. What Slicer does in C++
-and the stand-in in Python is no work of a module and is taken off: making views and laying them out, their bars, rendering
-(in software) and putting widgets together from their file.
+Time is that of the thread of the window, so that other processes of a busy machine do not count. What Slicer does in
+C++ and the stand-in in Python is no work of a module and is taken off: making views and laying them out, their bars,
+rendering (in software) and putting widgets together from their file.
 """
 
 import sys

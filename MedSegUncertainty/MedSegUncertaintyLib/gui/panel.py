@@ -129,6 +129,7 @@ class Panel(VTKObservationMixin):
             self._supports.close()
         self._export.close()
         self._running.close()
+        self._viewer.finishRemoval()
         if self._parameters is not None:
             self.setParameters(None)
         self.removeObservers()

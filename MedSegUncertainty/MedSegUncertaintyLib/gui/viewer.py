@@ -130,7 +130,7 @@ class ViewerPanel:
 
     def remove(self, nodes: ResultNodes) -> None:
         """Remove a result; its nodes go one after another, while the window goes on."""
-        self._finishRemoval()
+        self.finishRemoval()
         self._removal = Steps(removeResultInSteps(nodes), self._onRemoved, self._onNotRemoved)
         self.readResults()
 
@@ -141,7 +141,8 @@ class ViewerPanel:
         self._removal = None
         raise error
 
-    def _finishRemoval(self) -> None:
+    def finishRemoval(self) -> None:
+        """Remove at once what is left of a result that is being removed."""
         if self._removal is not None:
             self._removal.finish()
 
@@ -156,7 +157,9 @@ class ViewerPanel:
     def forget(self) -> None:
         """The scene is about to be closed."""
         self._stopSurfaces()
-        self._finishRemoval()
+        if self._removal is not None:  # goes with the scene; Slicer hangs if an item is removed meanwhile
+            self._removal.close()
+            self._removal = None
         self._nodes, self._results = None, []
         self._observeBrowser()
         self.refresh()
@@ -180,6 +183,8 @@ class ViewerPanel:
                 viewer.showAllSamples(nodes, False)
             if mode != CONTOURS:
                 viewer.showContours(nodes, inSlices=False, in3D=areSurfacesShown(nodes))
+            if mode == SAMPLE:  # contours in 3D would be taken for the sample
+                nodes.contours.GetDisplayNode().SetVisibility(False)
             (self._showContours, self._showOutlines, self._showSample, self._compare)[mode]()
 
         return self._guarded(set_)
@@ -244,7 +249,13 @@ class ViewerPanel:
             self._layoutBefore = None
 
     def _onStructureChosen(self, structure: Structure) -> None:
-        self._guarded(lambda: self._say(places.jumpToSlice(self._nodes, self._plane, structure.name)))()
+        """Who asks for one structure wants to see it, however little of the image it is."""
+
+        def go() -> None:
+            comparison.showRegionInAllSlices(self._nodes)
+            self._say(places.jumpToSlice(self._nodes, self._plane, structure.name))
+
+        self._guarded(go)()
 
     # What is shown
 

@@ -9,7 +9,7 @@ import slicer
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.outputs.appearance import sample_id
-from MedSegUncertaintyLib.scene.folder import ROLE
+from MedSegUncertaintyLib.scene.folder import ROLE, nodesOfClass
 from MedSegUncertaintyLib.scene.overlay import showLastOverlay, shownOverlay
 from MedSegUncertaintyLib.scene.places import jumpToSlice, toWorld
 from MedSegUncertaintyLib.scene.results import ResultNodes, findResults
@@ -149,6 +149,12 @@ def showRegion(nodes: ResultNodes, sliceNode: Any) -> None:
     wide = MARGIN * max(width, height * columns / max(rows, 1))
     sliceNode.SetFieldOfView(wide, wide * rows / max(columns, 1), sliceNode.GetFieldOfView()[2])
     sliceNode.JumpSliceByCentering(*(axes @ ((corners.min(axis=0) + corners.max(axis=0)) / 2)))
+
+
+def showRegionInAllSlices(nodes: ResultNodes) -> None:
+    """Zoom all slice views to the part of the volume that was segmented; they go on cutting through it."""
+    for sliceNode in nodesOfClass(nodes.scene, "vtkMRMLSliceNode"):
+        showRegion(nodes, sliceNode)
 
 
 def _prepareLayers(sliceNode: Any, volumeNode: Any) -> None:

@@ -120,7 +120,7 @@ def removeFolder(scene: Any, item: int) -> None:
 
 
 def removeFolderInSteps(scene: Any, item: int) -> Iterator[None]:
-    """Like :func:`removeFolder`, node by node; has to be run to the end.
+    """Like :func:`removeFolder`, node by node; has to be run to the end, unless the scene is closed.
 
     From the call on, before the first step, the folder is that of a result no more.
     """

@@ -86,9 +86,10 @@ def removeResult(nodes: ResultNodes) -> None:
 
 
 def removeResultInSteps(nodes: ResultNodes) -> Iterator[None]:
-    """Like :func:`removeResult`, in steps between which a window can handle its events; has to be run to the end.
+    """Like :func:`removeResult`, in steps between which a window can handle its events.
 
-    From the call on, before the first step, the views show nothing of it and :func:`findResults` does not find it.
+    It has to be run to the end, unless the scene is closed: while that happens, no step may be taken. From the call on,
+    before the first step, the views show nothing of it and :func:`findResults` does not find it.
     """
     if "viewer" in nodes.byRole:
         leaveViews(nodes)

@@ -75,10 +75,12 @@ class Trainer:
         layout = torch.channels_last_3d if self.model.spatial_dims == 3 else torch.channels_last
         self.model.to(device=self.fabric.device).to(memory_format=layout)  # type: ignore[call-overload]
         groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+        # Not in the optimizer's groups, whose numbers a resumed training takes from its checkpoint.
+        self._rate_scales: list[Any] = [1.0]
         if isinstance(self.objective, nn.Module):
             self.objective.to(self.fabric.device)
-            own, scale = list(self.objective.parameters()), self.objective.rate_scale
-            groups.append({"params": own, "rate_scale": scale, "weight_decay": 0.0})
+            groups.append({"params": list(self.objective.parameters()), "weight_decay": 0.0})
+            self._rate_scales.append(self.objective.rate_scale)
         optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=rule.weight_decay)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(rule.average), use_buffers=True)
         self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(optimizer))
@@ -119,8 +121,8 @@ class Trainer:
     def _update(self, image: Tensor, target: Tensor, rate: float) -> dict[str, Tensor]:
         device = self.fabric.device
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("rate_scale", 1.0)
+        for group, scale in zip(self.optimizer.param_groups, self._rate_scales, strict=True):
+            group["lr"] = rate * scale
         generator = seed_generator(torch.Generator(device), self.recipe.seed, 2, self.step)
         image, target = image.to(device, non_blocking=True), target.to(device, non_blocking=True)
         with self.fabric.autocast():

@@ -95,3 +95,14 @@ def test_the_variable_moves_at_its_own_rate_and_does_not_decay(tmp_path: Path) -
         moved[scale] = state(one)["constraint.variable"].item() - before
     assert moved[1.0] == pytest.approx(1e-3, rel=1e-2)
     assert moved[4.0] == pytest.approx(4e-3, rel=1e-2)
+
+
+def test_a_resumed_training_takes_the_rate_of_its_recipe(tmp_path: Path) -> None:
+    first = trainer(tmp_path, rate_scale=1.0)
+    first.fit(Discs(), lambda step: None)
+    again = trainer(tmp_path, rate_scale=5.0)
+    again.resume()
+    image, target = torch.zeros(2, 1, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)
+    again._update(image, target, 1e-3)
+    weights, multiplier = again.optimizer.param_groups
+    assert (weights["lr"], multiplier["lr"]) == (1e-3, 5e-3)

@@ -49,11 +49,20 @@ def _deep_medic(settings: dict[str, Any], dims: int, channels: int, features: in
     return network, network.size_multiple
 
 
+def _swin_unet(settings: dict[str, Any], dims: int, channels: int, features: int) -> tuple[nn.Module, int]:
+    """Swin U-Net; ``embedding``, ``depths``, ``heads`` and ``window`` instead of widths."""
+    from MedSegUncertaintyLib.models.selfreg.swin import SwinUNet
+
+    network = SwinUNet(dims, channels, features, **settings)
+    return network, network.size_multiple
+
+
 BACKBONES: Mapping[str, Callable[[dict[str, Any], int, int, int], tuple[nn.Module, int]]] = {
     "BasicUNet": _basic_unet,
     "DeepMedic": _deep_medic,
     "UNet": _residual_unet,
     "DynUNet": _dyn_unet,
+    "SwinUNet": _swin_unet,
 }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, str] = {
     "hpunet": "MedSegUncertaintyLib.models.hpunet",
+    "selfreg": "MedSegUncertaintyLib.models.selfreg",
     "ssn": "MedSegUncertaintyLib.models.ssn",
     "universeg": "MedSegUncertaintyLib.models.universeg",
 }

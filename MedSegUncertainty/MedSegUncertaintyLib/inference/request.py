@@ -38,7 +38,7 @@ class Scale:
 
     @classmethod
     def parse(cls, text: str) -> Scale:
-        """A temperature such as "0.5", "f7" for the noise of sample 7 (in results, the first one is 1), "f7x0.5" for both.
+        """A temperature such as "0.5", "f7" for the noise of sample 7, or "f7x0.5" for both; samples count from 1.
 
         Raises:
             BadInputError: It is none of these, or out of range.

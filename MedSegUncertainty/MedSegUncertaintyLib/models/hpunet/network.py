@@ -283,8 +283,42 @@ class Stage(nn.Module):
 
     def forward(self, state: Tensor, skip: Tensor) -> Tensor:
         """State (S, ...) of the next finer level; ``skip`` is (1 or S, ...)."""
-        larger = functional.interpolate(state, scale_factor=self.factor, mode="nearest")
-        return self.blocks(torch.cat([larger, skip.expand(len(larger), *skip.shape[1:])], dim=1))
+        if len(skip) == 1 and not torch.is_grad_enabled():
+            return self._of_one_image(state, skip)
+        return self.blocks(torch.cat([self._enlarged(state), skip.expand(len(state), *skip.shape[1:])], dim=1))
+
+    def _of_one_image(self, state: Tensor, skip: Tensor) -> Tensor:
+        """The same without the work that S draws share, or that four neighbors do.
+
+        Convolutions are linear in their input channels: what the image contributes to the first ones is computed once,
+        and what is done voxel by voxel to the state comes before it is enlarged.
+        """
+        first, *others = self.blocks
+        assert isinstance(first, Block)
+        own, (opening, *rest) = state.shape[1], first.convolutions
+        inner = _convolved(self._enlarged(torch.relu(state)), opening, slice(own))
+        inner = inner + _convolved(torch.relu(skip), opening, slice(own, None), with_bias=True)
+        for convolution in rest:
+            inner = convolution(torch.relu(inner))
+        past = self._enlarged(_convolved(state, first.skip, slice(own)))
+        maps = past + _convolved(skip, first.skip, slice(own, None), with_bias=True) + first.expand(inner)
+        for block in others:
+            maps = block(maps)
+        return maps
+
+    def _enlarged(self, maps: Tensor) -> Tensor:
+        return functional.interpolate(maps, scale_factor=self.factor, mode="nearest")
+
+
+def _convolved(maps: Tensor, layer: nn.Module, channels: slice, with_bias: bool = False) -> Tensor:
+    """What some of a convolution's input channels contribute to its output."""
+    assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+    bias = layer.bias if with_bias else None
+    weight = layer.weight[:, channels]
+    padding = layer.kernel_size[0] // 2
+    if maps.dim() == 5:
+        return functional.conv3d(maps, weight, bias, padding=padding)
+    return functional.conv2d(maps, weight, bias, padding=padding)
 
 
 class LatentHead(nn.Module):

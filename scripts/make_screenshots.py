@@ -11,6 +11,8 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import SimpleITK as sitk
 import slicer_stand_in
 from PIL import Image
 
@@ -20,8 +22,18 @@ MODULE = ROOT / "MedSegUncertainty" / "MedSegUncertainty.py"
 IMAGE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 WINDOW_SIZE = (1400, 920)
 LEFT_HIPPOCAMPUS = (-27.0, -22.0, -14.0)
+VENTRICLES = (0.0, -14.0, 12.0)
+VENTRICLES_MM = 150.0
+DARKER_THAN = 130
+"""Of the template: fluid, its border to white matter halfway between both."""
+BORDER_OF_BRAIN_MM, OPENING_MM = 6, 1
+PAINTED, ABSENT = (-14, 14, -44), (38, -64)
+"""Coronal slices, mm anterior: two in the bodies and frontal horns, one in the atria; one beyond each end."""
+FOUND_AT = -28
+ALREADY_FOUND = 30
 MARGIN = 1.1
 PANEL_WIDTH = 480
+SAMPLES_BY_EXAMPLE = 8
 SECONDS = 600.0
 
 
@@ -43,9 +55,14 @@ class Tour:
         self.module = slicer.modules.MedSegUncertaintyWidget
         self.ui = self.module.ui
         self.app.processEvents()
-        self.volume = slicer.util.loadVolume(str(next(one.locate() for one in files("nilearn") if one.name == IMAGE)))
+        self.load_volume()
+
+    def load_volume(self) -> None:
+        """Show the volume in a scene that was just made."""
+        path = next(one.locate() for one in files("nilearn") if one.name == IMAGE)
+        self.volume = self.slicer.util.loadVolume(str(path))
         self.volume.SetName("MNI152 T1")
-        slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
+        self.slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
 
     def take(self, number: int, widget: Any, popup: Any = None) -> None:
         """Write a picture in which the panel is scrolled to a widget."""
@@ -67,13 +84,15 @@ class Tour:
         Image.open(path).convert("RGB").point(lambda value: value & 0xFC | value >> 6).save(path, optimize=True)
         print(path.relative_to(ROOT), path.stat().st_size // 1024, "kB", flush=True)
 
-    def choose_model(self) -> None:
-        """Click on the model of the hippocampus."""
-        view = self.ui.modelList
-        item = next(view.item(row) for row in range(view.count) if "Hippocampus" in view.item(row).text())
-        view.scrollToItem(item)
-        center = view.visualItemRect(item).center()
-        self.driving.click(view.viewport(), center.x(), center.y())
+    def frame(self, center: tuple[float, float, float], mm: float) -> None:
+        """Let the slice views show a place."""
+        manager = self.app.layoutManager()
+        for name in manager.sliceViewNames():
+            node = manager.sliceWidget(name).mrmlSliceNode()
+            columns, rows, _ = node.GetDimensions()
+            node.JumpSliceByCentering(*center)
+            node.SetFieldOfView(mm, mm * rows / columns, node.GetFieldOfView()[2])
+        self.app.processEvents()
 
     def zoom(self) -> None:
         """Let the slice views show the region, as one would with the right mouse button."""
@@ -121,14 +140,16 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # without anybody's own models and settings
         os.environ.update(dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), home))
-        follow_tutorial(Tour())
+        tour = Tour()
+        follow_tutorial(tour)
+        paint_slices(tour)
 
 
 def follow_tutorial(tour: Tour) -> None:
     """Take a picture at each step."""
     ui, driving = tour.ui, tour.driving
     ui.inputVolumeSelector.setCurrentNode(tour.volume)
-    tour.choose_model()
+    driving.chooseItem(ui.modelList, "Hippocampus")
     driving.waitUntil(lambda: "Looking" not in ui.deviceLabel.text, SECONDS)
     tour.take(2, ui.deviceLabel)
     tour.slicer.vtkMRMLSliceNode.JumpAllSlices(tour.slicer.mrmlScene, *LEFT_HIPPOCAMPUS)
@@ -160,6 +181,81 @@ def follow_tutorial(tour: Tour) -> None:
     menu = ui.exportButton.menu()
     menu.popup(ui.exportButton.mapToGlobal(ui.exportButton.rect.bottomLeft()))
     tour.take(9, ui.exportButton, menu)
+
+
+def paint_slices(tour: Tour) -> None:
+    """Take a picture at each step of "Paint a few slices", in a scene of its own."""
+    from MedSegUncertaintyLib.gui.live import State
+    from slicer_stand_in import strokes
+
+    tour.slicer.mrmlScene.Clear(0)
+    tour.load_volume()
+    ui, driving, manager = tour.ui, tour.driving, tour.app.layoutManager()
+    manager.setLayout(tour.slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    tour.app.processEvents()
+    tour.frame(VENTRICLES, VENTRICLES_MM)
+    view = manager.sliceWidget("Green")
+    ui.inputVolumeSelector.setCurrentNode(tour.volume)
+    driving.chooseItem(ui.modelList, "Segmentation by example")
+    tour.app.processEvents()
+    section = tour.module.panel._supports
+    editor = section._painting._widget
+    ui.inputsCollapsibleButton.collapsed = True
+    ui.exampleViewSelector.setCurrentNode(view.mrmlSliceNode())
+    ui.liveCheckBox.checked = False
+    ui.samplesSpinBox.value = SAMPLES_BY_EXAMPLE
+    editor._d.table.tableWidget().item(0, 2).setText("Lateral ventricles")
+    mask = lateral_ventricles(tour.volume)
+    for count, anterior in enumerate(PAINTED):
+        strokes.scrollTo(view, (0, anterior, 0))
+        strokes.fillMask(editor, view, mask, tour.volume)
+        if count == 0:
+            tour.take(10, ui.exampleViewRow)
+        driving.click(ui.addSliceButton)
+    for anterior in ABSENT:
+        strokes.scrollTo(view, (0, anterior, 0))
+        driving.click(ui.absentButton)
+    editor.setActiveEffectByName("")
+    strokes.scrollTo(view, (0, FOUND_AT, 0))
+    ui.liveCheckBox.checked = True
+    driving.waitUntil(lambda: len(section._found) > ALREADY_FOUND, SECONDS)
+    tour.take(11, ui.acceptButton)
+    driving.waitUntil(lambda: section._live.state is State.IDLE and not section._list._timer.active, SECONDS)
+    tour.take(12, ui.acceptButton)
+    driving.click(ui.applyButton)
+    driving.waitUntil(lambda: ui.applyButton.text == "Apply", SECONDS)
+    ui.examplesCollapsibleButton.collapsed = True
+    tour.frame(VENTRICLES, VENTRICLES_MM)
+    tour.choose(ui.mapSelector, "Variance")
+    tour.choose(ui.planeSelector, "Coronal")
+    tour.turn(60, -20, 2)
+    tour.take(13, ui.exportButton)
+
+
+def lateral_ventricles(volume: Any) -> np.ndarray:
+    """What a person would outline: the dark parts inside of the brain, without the third ventricle and the cisterns.
+
+    Returns:
+        bool [k, j, i].
+    """
+    import slicer
+    import vtk
+
+    image = slicer.util.arrayFromVolume(volume)
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    to_ras = slicer.util.arrayFromVTKMatrix(matrix)
+    k, j, i = np.indices(image.shape, dtype=np.float32)
+    right, anterior, superior = (
+        to_ras[n, 0] * i + to_ras[n, 1] * j + to_ras[n, 2] * k + to_ras[n, 3] for n in range(3)
+    )
+    brain = sitk.BinaryErode(sitk.GetImageFromArray((image > 1).astype(np.uint8)), [BORDER_OF_BRAIN_MM] * 3)
+    near = (abs(right) < 45) & (anterior > -60) & (anterior < 40) & (superior > -2) & (superior < 40)
+    between = (abs(right) < 6) & ((anterior < -24) | (superior < 8) | ((superior < 13) & (anterior < 0)))
+    dark = (image < DARKER_THAN) & (sitk.GetArrayFromImage(brain) > 0) & near & ~between
+    opened = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray(dark.astype(np.uint8)), [OPENING_MM] * 3)
+    parts = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(opened)))
+    return (parts == 1) | (parts == 2)  # left and right
 
 
 if __name__ == "__main__":

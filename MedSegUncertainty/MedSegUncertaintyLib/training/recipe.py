@@ -42,6 +42,25 @@ class ReaderFiles:
 
 
 @dataclass(frozen=True)
+class CellImages:
+    """Synthetic images of cells that touch; nothing is read from the data folder.
+
+    Attributes:
+        size: Edge of an image in pixels.
+        cells: Fewest and most cells of an image.
+        colors: Classes beside the background; every cell is one of them at random whenever it is seen.
+        images: Number of images to train on.
+        validation_images: Number of further ones.
+    """
+
+    size: int
+    cells: list[int]
+    colors: int
+    images: int
+    validation_images: int
+
+
+@dataclass(frozen=True)
 class TaskVolume:
     """A volume whose every structure, in every plane, is a task.
 
@@ -221,7 +240,7 @@ class Recipe:
     name: str
     seed: int
     stages: list[Stage]
-    data: PairFiles | ReaderFiles | TaskFiles
+    data: CellImages | PairFiles | ReaderFiles | TaskFiles
     augmentation: Augmentation | TaskAugmentation
     objective: dict[str, Any]
     optimization: Optimization
@@ -262,7 +281,9 @@ class Recipe:
             raise BadInputError(f"The recipe {path.name} does not fit: {reason}.") from error
 
 
-def _data_rule(**content: Any) -> PairFiles | ReaderFiles | TaskFiles:
+def _data_rule(**content: Any) -> CellImages | PairFiles | ReaderFiles | TaskFiles:
+    if "colors" in content:
+        return CellImages(**content)
     if "supports" in content:
         for key, kind in (("volumes", TaskVolume), ("images", TaskImages)):
             for name in (key, "validation_" + key):

@@ -18,8 +18,9 @@ from MedSegUncertaintyLib.packages.weights import load_sampler, save_package
 from MedSegUncertaintyLib.training.curves import draw_curves
 from MedSegUncertaintyLib.training.loop import Trainer
 from MedSegUncertaintyLib.training.reader_images import ReaderImages
-from MedSegUncertaintyLib.training.recipe import ReaderFiles, Recipe, TaskFiles
+from MedSegUncertaintyLib.training.recipe import CellImages, ReaderFiles, Recipe, TaskFiles
 from MedSegUncertaintyLib.training.shot_tasks import ShotTasks
+from MedSegUncertaintyLib.training.touching_cells import TouchingCells
 from MedSegUncertaintyLib.training.volume_pairs import VolumePairs
 
 MOST_WORKERS = 8
@@ -64,7 +65,7 @@ def train(
 
 def open_data(
     recipe: Recipe, folder: str | Path, package: ModelPackage, progress: Callable[[Progress], None] | None
-) -> ReaderImages | ShotTasks | VolumePairs:
+) -> ReaderImages | ShotTasks | TouchingCells | VolumePairs:
     """The cases of a recipe.
 
     Raises:
@@ -72,6 +73,8 @@ def open_data(
     """
     if isinstance(recipe.data, ReaderFiles):
         return ReaderImages(Path(folder), recipe.data, package)
+    if isinstance(recipe.data, CellImages):
+        return TouchingCells(recipe.data, recipe.seed)
     if isinstance(recipe.data, TaskFiles):
         return ShotTasks(Path(folder), recipe.data, recipe.stages[0].patch[0], recipe.seed, progress)
     return VolumePairs(Path(folder), recipe.data, package, progress)

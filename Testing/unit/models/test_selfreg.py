@@ -190,16 +190,38 @@ def test_all_eight_symmetries_of_a_square_are_shown() -> None:
 
 def test_dropout_leaves_out_its_share_of_channels_and_keeps_the_mean() -> None:
     model = tiny(samples="dropout", dropout=0.3)
-    noise = NoiseSource(3).draw(
-        model.noise({"level 0": torch.zeros(1, 20, 2, 2)}), range(500), (slice(0, 2),) * 2, torch.device("cpu")
-    )["level 0"]
-    factors = model._thinned(torch.ones(1, 20, 2, 2), noise)
-    assert factors.shape == (500, 20, 2, 2)
-    assert torch.equal(factors[..., :1, :1].expand_as(factors), factors)
-    torch.testing.assert_close(factors.mean(dim=1), torch.ones(500, 2, 2))
-    assert (factors == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
-    torch.testing.assert_close(factors.mean(dim=0), torch.ones(20, 2, 2), rtol=0, atol=0.12)
+    maps = torch.ones(1, 20, 2, 2)
+    fields = model.noise({"level 0": maps})
+
+    def factors(scale: float) -> torch.Tensor:
+        drawn = NoiseSource(3, scale).draw(fields, range(200), (slice(0, 2),) * 2, torch.device("cpu"))
+        return model._thinned(maps, drawn["level 0"])
+
+    found = factors(1.0)
+    assert found.shape == (200, 20, 2, 2)
+    assert torch.equal(found[..., :1, :1].expand_as(found), found)
+    torch.testing.assert_close(found.mean(dim=1), torch.ones(200, 2, 2))
+    assert (found == 0).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    torch.testing.assert_close(found.mean(dim=0), torch.ones(20, 2, 2), rtol=0, atol=0.2)
+    assert 0.0 < (factors(0.5) == 0).float().mean().item() < 0.2
+    assert torch.equal(factors(0.0), torch.ones(200, 20, 2, 2))
     assert not model._thinned(torch.ones(1, 3, 2, 2), torch.full((1, 3), 9.0)).any()
+
+
+def test_tiles_are_changed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that looks at single voxels gives the same with and without tiles."""
+    model = tiny().eval()
+    model.forward = lambda image: torch.cat([-image, image], dim=1)  # type: ignore[method-assign]
+    image = batch(48, 80)[0][0]
+
+    def drawn() -> torch.Tensor:
+        engine = Engine(model, choose_device("cpu"), True, CancelToken(), None)
+        return torch.stack(list(engine.sample(image, 3, NoiseSource(5))))
+
+    whole = drawn()
+    monkeypatch.setattr("MedSegUncertaintyLib.inference.engine.CPU_TILE_EDGE", {2: 32, 3: 32})
+    torch.testing.assert_close(drawn(), whole, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(whole[0], whole[1])
 
 
 @pytest.mark.parametrize("samples", ["augmentation", "dropout"])

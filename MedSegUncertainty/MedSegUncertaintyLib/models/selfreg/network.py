@@ -32,7 +32,8 @@ class SelfReg(nn.Module):
     With "augmentation" a draw is the network's answer to a changed image: turned by a quarter in the plane of the last
     two axes, mirrored, with other contrast and brightness; turn and mirrors are taken back. With "dropout" a draw
     leaves out channels of the maps that the encoder hands to the decoder, at every level; the image is encoded once.
-    Both choose once for the whole image, so tiles agree. Noise of zero changes nothing.
+    Both choose once for the whole image, so tiles agree. Noise of zero changes nothing. Turns and mirrors are small
+    changes only to a network that was trained with them.
 
     Args:
         backbone: An encoder-decoder with a known :func:`~MedSegUncertaintyLib.models.selfreg.taps.anatomy`.
@@ -106,7 +107,7 @@ class SelfReg(nn.Module):
 
         The others are enlarged so that the factors of an image have the mean 1, as they have in expectation with the
         usual 1 / (1 - dropout); the difference is that without anything left out nothing is enlarged, so noise of zero
-        is the plain network.
+        is the plain network, and a lower temperature leaves out less.
         """
         kept = (noise <= NormalDist().inv_cdf(1.0 - self.dropout)).to(maps.dtype)
         factors = kept / kept.mean(dim=1, keepdim=True).clamp(min=1.0 / kept.shape[1])

@@ -277,11 +277,11 @@ def test_the_ends_are_asked_for_until_a_slice_beyond_each_is_marked(quick):
     assert "above slice 20" in quick.ui.adviceLabel.text
     assert "below" not in quick.ui.adviceLabel.text
     mark_absent(quick, 30)
-    assert quick.ui.adviceLabel.text == ""
+    assert "The ends are marked" in quick.ui.adviceLabel.text
     assert [row[0] for row in rows(quick)] == [
         "Slice 2, S 4.0 mm", "Slice 12, S 24.0 mm", "Slice 20, S 40.0 mm", "Slice 30, S 60.0 mm",
     ]  # fmt: skip
-    assert rows(quick)[0][1] == "without Structure 1"
+    assert rows(quick)[0][1] == "absent: Structure 1"
     content = quick.section._strip.content
     assert (content.outlined, content.absent, content.count) == ({12, 20}, {2, 30}, 32)
 
@@ -326,7 +326,7 @@ def test_advice_is_shown_and_followed(quick):
     settle(quick)
     assert quick.ui.nextLabel.text == "Paint next: slice 3 (the samples differ most)"
     assert rows(quick)[0][2] == "Found by the others: Dice 0.50"
-    assert "expected Dice Structure 1 0.90" in quick.ui.sliceLabel.text
+    assert "expected Dice 0.90" in quick.ui.sliceLabel.text
     assert (quick.section._strip.content.next, quick.section._strip.content.uncertainty) == (3, {3: 0.2})
     driving.click(quick.ui.goNextButton)
     assert quick.section.startIndex() == 3
@@ -495,7 +495,7 @@ def test_examples_are_kept_in_a_folder_and_used_on_another_volume(quick, tmp_pat
     quick.section._files.open(tmp_path / "kept")
     driving.waitUntil(lambda: "examples of 1 images" in quick.ui.supportMessage.text, SECONDS)
     settle(quick)
-    assert [row[1] for row in rows(quick)] == ["Structure 1", "Structure 1", "without Structure 1"]
+    assert [row[1] for row in rows(quick)] == ["Structure 1", "Structure 1", "absent: Structure 1"]
     assert all("Other" not in row[0] for row in rows(quick))
     assert quick.ui.applyButton.enabled
 
@@ -546,7 +546,7 @@ def test_a_saved_scene_goes_on(quick, tmp_path):
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     driving.waitUntil(lambda: len(rows(quick)) == 2)
     settle(quick)
-    assert rows(quick) == [["Slice 16, S 32.0 mm", "Structure 1"], ["Slice 30, S 60.0 mm", "without Structure 1"]]
+    assert rows(quick) == [["Slice 16, S 32.0 mm", "Structure 1"], ["Slice 30, S 60.0 mm", "absent: Structure 1"]]
     assert not quick.ui.liveCheckBox.checked
 
 

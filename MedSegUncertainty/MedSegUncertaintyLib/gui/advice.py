@@ -38,7 +38,7 @@ def adviceText(examples: Sequence[SlicedExample], place: SlicePlace, isPainted: 
             "Go {where}, where the structure is no longer seen, and press 'Absent here' (N): one such slice beyond "
             "each end keeps the result inside."
         ).format(where=_(" and ").join(missing))
-    return ""
+    return _("The ends are marked. Paint or correct where the result is wrong.")
 
 
 def missingEnds(own: Sequence[SlicedExample]) -> list[str]:
@@ -79,9 +79,12 @@ def sliceText(place: SlicePlace, supports: Supports, guidance: Guidance) -> str:
     title = _("Slice {index}, {plane}").format(index=place.index, plane=place.plane)
     if supports.plane not in (None, place.plane):
         return title
-    dices = [
-        f"{name} {own.expected_dice[place.index]:.2f}"
+    expected = {
+        name: own.expected_dice[place.index]
         for name, own in guidance.structures.items()
         if place.index in own.expected_dice
+    }
+    dices = [
+        f"{name} {value:.2f}" if len(guidance.structures) > 1 else f"{value:.2f}" for name, value in expected.items()
     ]
     return _("{title}: expected Dice {dices}").format(title=title, dices=", ".join(dices)) if dices else title

@@ -194,6 +194,8 @@ class Panel(VTKObservationMixin):
             self._viewer.remove(replaced)
         self._ui.uncertaintyCollapsibleButton.collapsed = False
         self._inputs.showRegion(False)
+        if self._supports is not None:
+            self._supports.showInViews(False)
         self.refresh()
 
     def onFailed(self, message: str, log: str) -> None:

@@ -19,7 +19,7 @@ from MedSegUncertaintyLib.scene.thumbnails import Window, sharedWindow, thumbnai
 
 ICON = 64
 """Edge of a picture, pixels."""
-SHOWN_ROWS = 3
+SHOWN_ROWS = 4
 DISAGREES = 0.7
 """An example that the others find worse than this is shown in red."""
 
@@ -79,7 +79,8 @@ class SupportList:
         keys = [example.key for example in examples]
         self._widget.setCurrentRow(keys.index(kept.key) if kept is not None and kept.key in keys else -1)
         rows = min(max(len(examples), 1), SHOWN_ROWS)
-        self._widget.setFixedHeight(rows * (ICON + 6) + 2 * self._widget.frameWidth)
+        height = max(self._widget.sizeHintForRow(0), ICON + 2)
+        self._widget.setFixedHeight(rows * height + 2 * self._widget.frameWidth)
         self._filling = False
         self._paintAll()
 
@@ -149,7 +150,7 @@ def exampleLines(supports: Supports, example: SlicedExample, guidance: Guidance)
     lines = [title if example.volume == OWN else f"{title} - {source.volumeNode.GetName()}"]
     parts = [", ".join(names[one] for one in example.outlined)] if example.outlined else []
     if example.absent:
-        parts.append(_("without {names}").format(names=", ".join(names[one] for one in example.absent)))
+        parts.append(_("absent: {names}").format(names=", ".join(names[one] for one in example.absent)))
     lines.append("; ".join(parts) or _("Nothing is painted any more"))
     dices = _agreement(example, names, guidance)
     if dices:

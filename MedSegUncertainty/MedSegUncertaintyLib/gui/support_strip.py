@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import qt
 from slicer.i18n import tr as _
 
-HEIGHT, BAND_TOP, BAND_HEIGHT, TICK = 46, 18, 16, 7
-"""Of the strip, pixels: above the band is the uncertainty, below it are marks."""
-FOUND, OUTLINED, LEFT_OUT, ABSENT, PAINTED = "#a9c8e8", "#2e7d32", "#9bbf9d", "#454545", "#f5f5f5"
-UNCERTAIN, CURRENT, NEXT, GROUND, FRAME = "#e07b1f", "#d81b60", "#b3261e", "#e4e4e4", "#8a8a8a"
+HEIGHT, BAND_TOP, BAND_HEIGHT, TICK, FOOT = 46, 18, 16, 7, 6
+"""Of the strip, pixels: above the band is the uncertainty, below it are marks and the feet of outlined examples."""
+FOUND, OUTLINED, LEFT_OUT, ABSENT, PAINTED = "#a9c8e8", "#00805c", "#8cc4b2", "#1c1c1c", "#ffffff"
+UNCERTAIN, CURRENT, NEXT, GROUND, FRAME = "#e07b1f", "#d81b60", "#b3261e", "#dcdcdc", "#8a8a8a"
+"""Those in the band differ in brightness as well, and outlined examples are longer, for eyes that see fewer colors."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class SupportStrip(qt.QWidget):
         self.setToolTip(
             _(
                 "All slices from the first to the last; click to go to one.\n"
-                "Green: an example with outlines (pale if left out). Black: marked as absent. White: painted, but no "
+                "Green, longer: an example with outlines (pale if left out). Black: absent. White: painted, but no "
                 "example. Blue: found. Orange above: how much the samples differ. Line: the slice in the view. "
                 "Triangle: the slice to paint next."
             )
@@ -83,8 +84,9 @@ class SupportStrip(qt.QWidget):
             (content.found, FOUND), (content.painted, PAINTED), (content.absent, ABSENT),
             (content.outlined, OUTLINED), (content.leftOut, LEFT_OUT),
         ):  # fmt: skip
+            height = BAND_HEIGHT + (FOOT if color == OUTLINED else 0)
             for index in slices:
-                self._fill(painter, index, BAND_TOP, BAND_HEIGHT, color, 1 if slices is content.found else 3)
+                self._fill(painter, index, BAND_TOP, height, color, 1 if color == FOUND else 3)
         highest = max(content.uncertainty.values(), default=0.0)
         for index, value in content.uncertainty.items():
             if highest > 0 and value > 0:
@@ -120,3 +122,18 @@ class SupportStrip(qt.QWidget):
         if self.content.count:
             index = int(event.pos().x() * self.content.count / max(self.width, 1))
             self._chosen(min(max(index, 0), self.content.count - 1))
+
+
+def legend() -> object:
+    """A line that says what the colors of the strip mean."""
+    signs = (
+        (OUTLINED, "\u25a0", _("example")), (ABSENT, "\u25a0", _("absent")), (FOUND, "\u25a0", _("found")),
+        (UNCERTAIN, "\u25a0", _("samples differ")), (NEXT, "\u25b2", _("paint next")),
+    )  # fmt: skip
+    parts = [
+        f'<span style="color:{color}; background:{GROUND}">&nbsp;{sign}&nbsp;</span>&nbsp;{text.replace(" ", "&nbsp;")}'
+        for color, sign, text in signs
+    ]
+    label = qt.QLabel("<small>" + " &nbsp; ".join(parts) + "</small>")
+    label.wordWrap = True
+    return label

@@ -19,7 +19,7 @@ from MedSegUncertaintyLib.gui.live import LivePropagation, State
 from MedSegUncertaintyLib.gui.painting import Painting
 from MedSegUncertaintyLib.gui.support_files import SupportFiles
 from MedSegUncertaintyLib.gui.support_list import SupportList
-from MedSegUncertaintyLib.gui.support_strip import StripContent, SupportStrip
+from MedSegUncertaintyLib.gui.support_strip import StripContent, SupportStrip, legend
 from MedSegUncertaintyLib.inference.progress import Progress
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
@@ -62,6 +62,7 @@ class SupportsPanel(VTKObservationMixin):
         self._list = SupportList(ui.supportList, self._onUsed, self._onChosen)
         self._strip = SupportStrip(self._onStrip)
         ui.stripFrame.layout().addWidget(self._strip)
+        ui.stripFrame.layout().addWidget(legend())
         self._live = LivePropagation(self, host.worker, host.isFree)
         self._files = SupportFiles(ui, lambda: self._supports, self._say, self._onPainted, self._painting.saveState)
         self._accept = AcceptMenu(ui.acceptButton, lambda: self._supports, self._say, self._painting.saveState)
@@ -183,6 +184,7 @@ class SupportsPanel(VTKObservationMixin):
         """Do something with the slice in the view; what cannot be done is said."""
         if not self._isThere:
             return
+        self.showInViews(True)
         self._say("")
         try:
             if self._readPlace() is None:
@@ -243,6 +245,7 @@ class SupportsPanel(VTKObservationMixin):
             self._onStrip(self._guidance.next_slice)
 
     def _show(self, place: SlicePlace, volumeNode: Any) -> None:
+        self.showInViews(True)
         showPlace(place, volumeNode)
         self._followView()
 
@@ -368,7 +371,15 @@ class SupportsPanel(VTKObservationMixin):
         if volumeNode is not None and slicer.mrmlScene.IsNodePresent(volumeNode):
             self.show(volumeNode)
 
+    def showInViews(self, shown: bool) -> None:
+        """Show what is painted and found, or hide it below a result until the user works on it again."""
+        nodes = [self._supports.painted, self._supports.node(PREDICTED)] if self._isThere else []
+        for node in nodes:
+            if node is not None and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(shown)
+
     def _onPainted(self, *_event: Any) -> None:
+        self.showInViews(True)
         self._changes.start(0)
 
     @property

@@ -12,6 +12,8 @@ from slicer_stand_in.attributes import qproperty, standIn, stored
 from slicer_stand_in.observers import observe, unobserve
 
 VISIBLE, COLOR, NAME = range(3)
+SQUARE = 14
+"""Edge of the picture of a color, pixels."""
 
 
 @standIn()
@@ -80,7 +82,7 @@ class qMRMLSegmentsTableView(slicer.qMRMLWidget):
         items = [qt.QTableWidgetItem(), qt.QTableWidgetItem(), qt.QTableWidgetItem(segment.GetName())]
         shown = display is None or display.GetSegmentVisibility(segmentId)
         items[VISIBLE].setCheckState(qt.Qt.Checked if shown else qt.Qt.Unchecked)
-        items[COLOR].setBackground(qt.QBrush(qt.QColor.fromRgbF(*segment.GetColor())))
+        items[COLOR].setIcon(_square(segment.GetColor()))
         for column, item in enumerate(items):
             if column != NAME or self.readOnly:
                 item.setFlags(item.flags() & ~qt.Qt.ItemIsEditable)
@@ -199,3 +201,10 @@ class qMRMLSegmentationShow3DButton(ctk.ctkMenuButton):
             node.CreateClosedSurfaceRepresentation()
         elif node is not None:
             node.RemoveClosedSurfaceRepresentation()
+
+
+def _square(color: Any) -> Any:
+    """A color as an icon, which stays visible in a selected row."""
+    pixmap = qt.QPixmap(SQUARE, SQUARE)
+    pixmap.fill(qt.QColor.fromRgbF(*color))
+    return qt.QIcon(pixmap)

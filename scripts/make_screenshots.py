@@ -23,6 +23,7 @@ IMAGE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 WINDOW_SIZE = (1400, 920)
 LEFT_HIPPOCAMPUS = (-27.0, -22.0, -14.0)
 VENTRICLES = (0.0, -14.0, 12.0)
+LEFT_VENTRICLE = (-14.0, -14.0, 12.0)
 VENTRICLES_MM = 150.0
 DARKER_THAN = 130
 """Of the template: fluid, its border to white matter halfway between both."""
@@ -30,6 +31,7 @@ BORDER_OF_BRAIN_MM, OPENING_MM = 6, 1
 PAINTED, ABSENT = (-14, 14, -44), (38, -64)
 """Coronal slices, mm anterior: two in the bodies and frontal horns, one in the atria; one beyond each end."""
 FOUND_AT = -28
+"""The slice at which the result is awaited."""
 ALREADY_FOUND = 30
 MARGIN = 1.1
 PANEL_WIDTH = 480
@@ -194,6 +196,7 @@ def paint_slices(tour: Tour) -> None:
     manager.setLayout(tour.slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
     tour.app.processEvents()
     tour.frame(VENTRICLES, VENTRICLES_MM)
+    strokes.scrollTo(manager.sliceWidget("Yellow"), LEFT_VENTRICLE)
     view = manager.sliceWidget("Green")
     ui.inputVolumeSelector.setCurrentNode(tour.volume)
     driving.chooseItem(ui.modelList, "Segmentation by example")
@@ -221,14 +224,16 @@ def paint_slices(tour: Tour) -> None:
     driving.waitUntil(lambda: len(section._found) > ALREADY_FOUND, SECONDS)
     tour.take(11, ui.acceptButton)
     driving.waitUntil(lambda: section._live.state is State.IDLE and not section._list._timer.active, SECONDS)
+    driving.click(ui.goNextButton)
     tour.take(12, ui.acceptButton)
     driving.click(ui.applyButton)
     driving.waitUntil(lambda: ui.applyButton.text == "Apply", SECONDS)
     ui.examplesCollapsibleButton.collapsed = True
-    tour.frame(VENTRICLES, VENTRICLES_MM)
+    driving.waitUntil(lambda: tour.module.panel._viewer._surfaces is None, SECONDS)
     tour.choose(ui.mapSelector, "Variance")
     tour.choose(ui.planeSelector, "Coronal")
-    tour.turn(60, -20, 2)
+    tour.double_click(0)
+    tour.turn(60, -20, 5)
     tour.take(13, ui.exportButton)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 FAMILIES: dict[str, str] = {
+    "hidiff": "MedSegUncertaintyLib.models.hidiff",
     "hpunet": "MedSegUncertaintyLib.models.hpunet",
     "selfreg": "MedSegUncertaintyLib.models.selfreg",
     "ssn": "MedSegUncertaintyLib.models.ssn",

@@ -38,22 +38,19 @@ def varied(model: nn.Module) -> nn.Module:
     return model
 
 
-def inputs(size: int = 32) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    size = 32
     generator = torch.Generator().manual_seed(2)
     image = torch.randn(1, 1, size, size, generator=generator)
     prior = torch.rand(1, 2, size, size, generator=generator)
-    state = (torch.rand(3, 2, size, size, generator=generator) < prior).float()
-    sizes = [size // 4, size // 8, size // 16, size // 32]
-    return (
-        image,
-        prior,
-        state,
-        [torch.randn(1, c, s, s, generator=generator) for c, s in zip(FEATURES, sizes, strict=True)],
-    )
+    state = (torch.rand(3, 2, size, size, generator=generator) < prior).to(dtype)
+    sizes = zip(FEATURES, [size // 4, size // 8, size // 16, size // 32], strict=True)
+    features = [torch.randn(1, width, edge, edge, generator=generator).to(dtype) for width, edge in sizes]
+    return image.to(dtype), prior.to(dtype), state, features
 
 
 def run(model: Refiner, step: int = 3) -> Tensor:
-    image, prior, state, features = inputs()
+    image, prior, state, features = inputs(model.of_known.weight.dtype)
     with torch.no_grad():
         moment = model.moment(torch.tensor([step]))
         return model(state, model.stem(image, prior), model.conditions(features, moment), moment)
@@ -173,10 +170,14 @@ def test_a_packed_refiner_says_the_same(binary: bool) -> None:
     state = packed_state(model, steps=10)
     packed = refiner(binary, packed=10).eval()
     packed.load_state_dict(state)
+    # In single precision the rounding of a shift could turn a sign.
+    exact = refiner(binary, packed=10).eval().double()
+    exact.load_state_dict(packed_state(model.double(), steps=10))
     for step in (0, 9):
-        found = run(packed, step)
+        found = run(exact, step)
         assert found.std().item() > 0.01
-        torch.testing.assert_close(found, run(model, step), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, run(model, step), rtol=0, atol=1e-9)
+    model.float()
     size = sum(values.nbytes for values in state.values())
     assert size < sum(values.nbytes for values in model.state_dict().values()) / (5 if binary else 1)
 

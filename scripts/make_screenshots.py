@@ -86,13 +86,16 @@ class Tour:
         Image.open(path).convert("RGB").point(lambda value: value & 0xFC | value >> 6).save(path, optimize=True)
         print(path.relative_to(ROOT), path.stat().st_size // 1024, "kB", flush=True)
 
-    def frame(self, center: tuple[float, float, float], mm: float) -> None:
-        """Let the slice views show a place."""
+    def frame(self, center: tuple[float, float, float], mm: float, in_its_slices: bool = True) -> None:
+        """Let the slice views show a place, or what lies around it in the slices that they show."""
         manager = self.app.layoutManager()
         for name in manager.sliceViewNames():
             node = manager.sliceWidget(name).mrmlSliceNode()
             columns, rows, _ = node.GetDimensions()
+            offset = node.GetSliceOffset()
             node.JumpSliceByCentering(*center)
+            if not in_its_slices:
+                node.SetSliceOffset(offset)
             node.SetFieldOfView(mm, mm * rows / columns, node.GetFieldOfView()[2])
         self.app.processEvents()
 
@@ -205,7 +208,6 @@ def paint_slices(tour: Tour) -> None:
     editor = section._painting._widget
     ui.inputsCollapsibleButton.collapsed = True
     ui.exampleViewSelector.setCurrentNode(view.mrmlSliceNode())
-    ui.liveCheckBox.checked = False
     ui.samplesSpinBox.value = SAMPLES_BY_EXAMPLE
     editor._d.table.tableWidget().item(0, 2).setText("Lateral ventricles")
     mask = lateral_ventricles(tour.volume)
@@ -214,6 +216,7 @@ def paint_slices(tour: Tour) -> None:
         strokes.fillMask(editor, view, mask, tour.volume)
         if count == 0:
             tour.take(10, ui.exampleViewRow)
+            ui.liveCheckBox.checked = False  # nothing that would be out of date at once
         driving.click(ui.addSliceButton)
     for anterior in ABSENT:
         strokes.scrollTo(view, (0, anterior, 0))
@@ -233,7 +236,9 @@ def paint_slices(tour: Tour) -> None:
     tour.choose(ui.mapSelector, "Variance")
     tour.choose(ui.planeSelector, "Coronal")
     tour.double_click(0)
-    tour.turn(60, -20, 5)
+    tour.frame(VENTRICLES, VENTRICLES_MM, in_its_slices=False)
+    strokes.scrollTo(manager.sliceWidget("Yellow"), LEFT_VENTRICLE)
+    tour.turn(60, -20, 4)
     tour.take(13, ui.exportButton)
 
 

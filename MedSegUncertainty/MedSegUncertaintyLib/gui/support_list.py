@@ -96,7 +96,11 @@ class SupportList:
         item.setForeground(qt.QBrush(qt.QColor(WARNING_COLOR)) if disagrees else qt.QBrush())
         item.setToolTip(
             _("Uncheck to leave this example out. Double-click to go there.")
-            + (_("\nThe other examples find something else here; look at its outline again.") if disagrees else "")
+            + (
+                _("\nThe others find something else: the outline is wrong, or more examples near it would help.")
+                if disagrees
+                else ""
+            )
         )
 
     def _paintAll(self) -> None:

@@ -131,6 +131,18 @@ def test_a_painted_slice_becomes_an_example_with_a_click_and_follows_later_strok
     assert not painting.ui.supportList.item(0).icon().isNull()
 
 
+def test_what_is_painted_is_hidden_below_a_result_until_the_user_goes_on(painting):
+    stroke(painting, 16)
+    display = painting.section._supports.painted.GetDisplayNode()
+    settle(painting)
+    painting.section.showInViews(False)
+    slicer.app.processEvents()
+    assert not display.GetVisibility()
+    stroke(painting, 16, at=(40, 32))
+    settle(painting)
+    assert display.GetVisibility()
+
+
 # Live
 
 

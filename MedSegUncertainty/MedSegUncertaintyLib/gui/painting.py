@@ -66,6 +66,20 @@ class Painting:
         self._widget.setSegmentationNode(None)
         self._widget.setMRMLSegmentEditorNode(None)
 
+    def stop(self) -> None:
+        """Put the brush down."""
+        self._widget.setActiveEffectByName("")
+
+    @property
+    def isActive(self) -> bool:
+        """Whether the user holds a brush."""
+        return bool(_editorNode().GetActiveEffectName())
+
+    @property
+    def node(self) -> Any:
+        """Is modified when the user takes another effect."""
+        return _editorNode()
+
     def saveState(self) -> None:
         """Let the next change of the segmentation be undone."""
         self._widget.saveStateForUndo()

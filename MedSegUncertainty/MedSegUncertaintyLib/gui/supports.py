@@ -142,6 +142,7 @@ class SupportsPanel(VTKObservationMixin):
         ):  # fmt: skip
             self.addObserver(segmentation, event, self._onPainted)
         self._painting.show(supports.painted, supports.volumeNode)
+        self.addObserver(self._painting.node, vtk.vtkCommand.ModifiedEvent, self._onEditor)
         self.refresh()
 
     def _leave(self, discard: bool = True) -> None:
@@ -373,10 +374,16 @@ class SupportsPanel(VTKObservationMixin):
 
     def showInViews(self, shown: bool) -> None:
         """Show what is painted and found, or hide it below a result until the user works on it again."""
+        if not shown:
+            self._painting.stop()
         nodes = [self._supports.painted, self._supports.node(PREDICTED)] if self._isThere else []
         for node in nodes:
             if node is not None and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(shown)
+
+    def _onEditor(self, *_event: Any) -> None:
+        if self._painting.isActive:  # a hidden segment cannot be painted
+            self.showInViews(True)
 
     def _onPainted(self, *_event: Any) -> None:
         self.showInViews(True)

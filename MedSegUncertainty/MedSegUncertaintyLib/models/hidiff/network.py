@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from MedSegUncertaintyLib.models.backbones import build_backbone
-from MedSegUncertaintyLib.models.hidiff.binary import Moment, TimeShift
+from MedSegUncertaintyLib.models.hidiff.binary import Moment
 from MedSegUncertaintyLib.models.hidiff.diffusion import BernoulliDiffusion, Kind, Schedule
+from MedSegUncertaintyLib.models.hidiff.kernels import found_kernel, prepare
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner
 from MedSegUncertaintyLib.models.hidiff.segmentor import TAPPED_SCALES, Segmentor
 from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField
@@ -118,7 +119,7 @@ class HiDiff(nn.Module):
         diffusion = self.diffusion
         if steps is not None:
             diffusion = BernoulliDiffusion(diffusion.schedule.trailing(int(steps.item())), diffusion.predicts)
-        prepared = self._tables(encoding["prior"].device)
+        prepared = prepare(self.refiner, len(self.diffusion), found_kernel())
         count = len(noise["start"])
         # A sign that rounding turns changes a whole sample, and rounding depends on the batch; one draw at a time is
         # the same whatever others are made with it.
@@ -160,12 +161,6 @@ class HiDiff(nn.Module):
     def _draws(self) -> list[str]:
         """Names of the noise of a whole chain, in its order."""
         return ["start", *(step_name(number) for number in reversed(range(1, len(self.diffusion))))]
-
-    def _tables(self, device: torch.device) -> dict[nn.Module, Tensor]:
-        """Shifts of all layers at all steps, so that no step computes them again."""
-        moment = self.refiner.moment(torch.arange(len(self.diffusion), device=device))
-        shifts = [module for module in self.refiner.modules() if isinstance(module, TimeShift)]
-        return {shift: shift(moment).flatten(1) for shift in shifts}
 
 
 def step_name(number: int) -> str:

@@ -1,0 +1,145 @@
+"""Blocks of signs in inference: with weights made ready once, and by bit counts where the machine has them.
+
+Without a compiled ``xnor.c`` everything runs in PyTorch. Both ways round the same operations in the same order, and
+sums of signs are exact, so they give the same bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from MedSegUncertaintyLib.models.hidiff.binary import Block, Moment, TimeShift, signs
+from MedSegUncertaintyLib.models.hidiff.refiner import Refiner
+
+SOURCE = Path(__file__).with_name("xnor.c")
+# Contraction would round a product and a sum together.
+FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
+WORD = 64
+
+Kernel = Any
+"""A compiled ``xnor.c``, or None for PyTorch."""
+
+
+def compile_kernel(folder: Path) -> Path | None:
+    """Compile ``xnor.c`` into a folder; None if there is no C compiler or it fails."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return None
+    path = folder / "xnor.so"
+    for flags in ((*FLAGS, "-fopenmp"), FLAGS):
+        command = [compiler, *flags, "-o", str(path), str(SOURCE)]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return path
+    return None
+
+
+def load_kernel(path: Path) -> Kernel:
+    """The compiled kernel in a file."""
+    library = ctypes.CDLL(str(path))
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.block.argtypes = [pointer] * 10 + [number] * 5 + [ctypes.c_int]
+    library.block.restype = None
+    library.is_fast.restype = ctypes.c_int
+    return library
+
+
+@functools.cache
+def found_kernel() -> Kernel:
+    """The compiled kernel beside its source, if somebody has built one and this machine is fast with it."""
+    for path in (SOURCE.with_suffix(suffix) for suffix in (".so", ".dylib", ".dll")):
+        if path.is_file():
+            kernel = load_kernel(path)
+            return kernel if kernel.is_fast() else None
+    return None
+
+
+@torch.no_grad()
+def prepare(refiner: Refiner, steps: int, kernel: Kernel = None) -> dict[nn.Module, Any]:
+    """What :class:`~MedSegUncertaintyLib.models.hidiff.binary.Moment` passes on to layers in evaluation mode.
+
+    Shifts become tables of all steps, blocks of signs get their weights ready for use.
+
+    Args:
+        refiner: In evaluation mode.
+        steps: Of the diffusion.
+        kernel: A compiled one, used for maps on the CPU in float32.
+    """
+    moment = refiner.moment(torch.arange(steps, device=refiner.of_known.weight.device))
+    prepared: dict[nn.Module, Any] = {
+        module: module(moment).flatten(1) for module in refiner.modules() if isinstance(module, TimeShift)
+    }
+    if refiner.of_known.weight.device.type != "cpu" or refiner.of_known.weight.dtype != torch.float32:
+        kernel = None
+    prepared |= {
+        module: PreparedBlock(module, kernel)
+        for module in refiner.modules()
+        if isinstance(module, Block) and module.convolution.binary
+    }
+    return prepared
+
+
+class PreparedBlock:
+    """The convolution of a block with batch norm, skip and activation, in evaluation mode.
+
+    Args:
+        block: Of signs.
+        kernel: As for :func:`prepare`.
+    """
+
+    def __init__(self, block: Block, kernel: Kernel) -> None:
+        convolution, activation = block.convolution, block.activation
+        self._shifts = (block.threshold, activation.before, activation.after)
+        self._kernel, self._stride = kernel, convolution.stride
+        self._factors, scale = convolution.weights()
+        self._factor, self._offset = convolution.folded(scale)
+        self._slope = activation.prelu.weight
+        self._run: Callable[..., Tensor] = self._in_torch
+        if kernel is not None:
+            self._words, self._run = weight_words(self._factors), self._by_bits
+            self._wide = int(kernel.is_fast())
+
+    def __call__(self, maps: Tensor, skip: Tensor, moment: Moment) -> Tensor:
+        """Maps (B, outputs, h, w) of maps (B, inputs, H, W) and the skip (B, outputs, h, w); one step for all."""
+        threshold, before, after = (shift(moment) for shift in self._shifts)
+        # What rounds in the real-valued layers depends on the order of numbers, so it is the same either way.
+        maps, skip = (part.contiguous(memory_format=torch.channels_last) for part in (maps, skip))
+        return self._run(maps, skip, threshold, self._offset.view(1, -1, 1, 1) + before, after)
+
+    def _in_torch(self, maps: Tensor, skip: Tensor, threshold: Tensor, offset: Tensor, after: Tensor) -> Tensor:
+        sums = functional.conv2d(signs(maps + threshold), self._factors, stride=self._stride, padding=1)
+        result = sums.mul_(self._factor.view(1, -1, 1, 1)).add_(offset).add_(skip)
+        result = functional.prelu(result, self._slope).add_(after)
+        return result.contiguous(memory_format=torch.channels_last)
+
+    def _by_bits(self, maps: Tensor, skip: Tensor, threshold: Tensor, offset: Tensor, after: Tensor) -> Tensor:
+        inputs, height, width = maps.shape[1:]
+        outputs = skip.shape[1]
+        bits = torch.empty(height * width * -(-inputs // WORD), dtype=torch.int64)
+        result = torch.empty_like(skip, memory_format=torch.channels_last)
+        constants = [values.contiguous() for values in (self._factor, offset.flatten(), self._slope, after.flatten())]
+        threshold = threshold.flatten().contiguous()
+        for index in range(len(maps)):
+            self._kernel.block(
+                maps[index].data_ptr(), threshold.data_ptr(), bits.data_ptr(), self._words.data_ptr(),
+                *(values.data_ptr() for values in constants), skip[index].data_ptr(), result[index].data_ptr(),
+                height, width, inputs, outputs, self._stride, self._wide,
+            )  # fmt: skip
+        return result
+
+
+def weight_words(factors: Tensor) -> Tensor:
+    """Signs (outputs, inputs, 3, 3) as the kernel reads them: bits of the inputs in words (9, words, outputs)."""
+    outputs, inputs = factors.shape[:2]
+    bits = functional.pad((factors > 0).flatten(2).permute(2, 1, 0).to(torch.int64), (0, 0, 0, -inputs % WORD))
+    places = torch.arange(WORD).view(1, 1, WORD, 1)
+    return (bits.view(9, -1, WORD, outputs) << places).sum(dim=2).contiguous()

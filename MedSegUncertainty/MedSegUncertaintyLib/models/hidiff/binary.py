@@ -237,7 +237,7 @@ class Block(nn.Module):
     def forward(self, maps: Tensor, moment: Moment) -> Tensor:
         """Maps (B, outputs, h, w) of maps (B, inputs, H, W)."""
         if self.size == "double":
-            maps = functional.interpolate(maps, scale_factor=2.0, mode="nearest")
+            maps = doubled(maps)
         skip = fit_channels(functional.avg_pool2d(maps, 2) if self.size == "half" else maps, self.outputs)
         if self in moment.prepared:
             return moment.prepared[self](maps, skip, moment)
@@ -282,8 +282,17 @@ def fit_channels(maps: Tensor, channels: int) -> Tensor:
     """Maps as a skip: means of adjacent channels if there are too many, all of them in turn if there are too few."""
     given = maps.shape[1]
     if given > channels:
-        return maps.unflatten(1, (channels, given // channels)).mean(dim=2)
+        step = given // channels
+        # Several times faster than a mean over a dimension of two.
+        return sum((maps[:, first::step] for first in range(1, step)), maps[:, ::step]) / step
     return maps if given == channels else maps.repeat(1, channels // given, 1, 1)
+
+
+def doubled(maps: Tensor) -> Tensor:
+    """Every pixel of maps (B, C, H, W) as four, in channels last."""
+    batch, channels, height, width = maps.shape
+    pixels = maps.permute(0, 2, 3, 1)[:, :, None, :, None].expand(batch, height, 2, width, 2, channels)
+    return pixels.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 
 def embed_steps(steps: Tensor, width: int) -> Tensor:

@@ -7,6 +7,7 @@ next example is. A slice that is marked as empty takes part with a distance belo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +19,16 @@ SOFTNESS_MM, SOFTNESS_PER_MM = 0.5, 0.3
 """Width of the prior's border at an example, and how it grows with the distance to the next one."""
 
 REACH = 1.5
-"""How far a structure may go on beyond its outermost outlines, in units of their mean distance."""
+"""How far a structure may go on beyond outlines that are spread over it, in units of their mean distance."""
+LONG = 2.0
+"""The same where they are not, in units of the radius of the largest disc inside of an outline: structures are taken to
+be about as long as they are wide, rather than to fill all of the volume."""
 IMPOSSIBLE = -100.0
 """Logit of what no network may say."""
 APART = 0.5
-"""Distance of the outermost outlines from which they count as spread over the structure, in units of the radius of the
-largest disc inside of them."""
+"""Distance of the outermost of three outlines or more from which they may be spread, in units of that radius."""
+SPREAD = 2.0
+"""They are, if their areas say that it ends within this many of their mean distances."""
 
 
 @dataclass(frozen=True)
@@ -68,50 +73,60 @@ class ShapePrior:
     def _beyond(self, number: int) -> np.ndarray | None:
         """Distance in a slice before the first or after the last mark."""
         last = min(self.distances) if number < min(self.distances) else max(self.distances)
-        distance, end = self.distances[last], self.ends[0 if number < last else 1]
-        if distance is None or end is None:
-            # Nothing says that the structure goes on, so inside of the outline nothing is said either.
-            return None if distance is None else np.minimum(distance, 0.0)
+        distance = self.distances[last]
+        if distance is None:
+            return None
+        end = self.ends[0 if number < last else 1]
         shrunk = distance - distance.max() * (number - last) / (end - last)
+        # Nothing says that the structure goes on, so inside of the outline nothing is said either.
         return np.minimum(shrunk, 0.0)
 
     @cached_property
-    def limits(self) -> tuple[float | None, float | None]:
-        """Beyond which slices the structure is not looked for; None where nothing says so.
-
-        Three outlines or more that lie well apart are taken for spread over the structure: it goes on beyond them by
-        at most their mean distance and a half.
-        """
+    def limits(self) -> tuple[float, float]:
+        """Beyond which slices the structure is not looked for where no mark lies ahead."""
         outlined = self._outlined
-        numbers = np.array([*outlined])
-        if len(numbers) < 3 or self.slice_mm * np.ptp(numbers) < APART * max(own.max() for own in outlined.values()):
-            return None, None
-        reach = self.stretch * REACH * np.ptp(numbers) / (len(numbers) - 1)
-        return float(numbers[0] - reach), float(numbers[-1] + reach)
+        if not outlined:
+            return -math.inf, math.inf
+        numbers = [*outlined]
+        span = numbers[-1] - numbers[0]
+        step, radius = span / max(1, len(numbers) - 1), max(own.max() for own in outlined.values()) / self.slice_mm
+        is_apart = len(numbers) >= 3 and span >= APART * radius
+        low, high = (
+            self.stretch * max(REACH * step, 0.0 if is_apart and rest <= SPREAD * step else LONG * radius)
+            for rest in self._rests
+        )
+        return float(numbers[0] - low), float(numbers[-1] + high)
 
     @property
     def _outlined(self) -> dict[int, np.ndarray]:
         return {number: own for number, own in sorted(self.distances.items()) if own is not None}
 
     @cached_property
-    def ends(self) -> tuple[float | None, float | None]:
-        """Where the structure is expected to end before and after the outlines; None where nothing says so.
+    def ends(self) -> tuple[float, float]:
+        """Where the structure, which has outlines, is expected to end before and after them.
 
-        That is at its :attr:`limits`, or nearer if the areas of the outlines say so: those of an ellipsoid's slices lie
-        on a parabola, whose ends are those of the ellipsoid.
+        That is at its :attr:`limits`, or nearer if the areas of the outlines say so.
         """
-        low, high = self.limits
-        if low is None or high is None:
-            return None, None
-        outlined = self._outlined
-        numbers = np.array([*outlined])
-        bend, slope, level = np.polyfit(numbers, [int((own > 0).sum()) for own in outlined.values()], 2)
-        inside = slope**2 - 4 * bend * level
-        if bend < 0 < inside:
-            first, last = sorted((-slope + sign * np.sqrt(inside)) / (2 * bend) for sign in (-1, 1))
-            low = max(low, numbers[0] - self.stretch * (numbers[0] - first))
-            high = min(high, numbers[-1] + self.stretch * (last - numbers[-1]))
+        (low, high), numbers = self.limits, [*self._outlined]
+        before, after = (self.stretch * rest for rest in self._rests)
+        low, high = max(low, numbers[0] - before), min(high, numbers[-1] + after)
         return float(min(low, numbers[0] - 1)), float(max(high, numbers[-1] + 1))
+
+    @cached_property
+    def _rests(self) -> tuple[float, float]:
+        """Distances from the outermost outlines to where the areas say that the structure ends; inf if they do not.
+
+        Areas of an ellipsoid's slices lie on a parabola, whose ends are those of the ellipsoid.
+        """
+        outlined = self._outlined
+        if len(outlined) >= 3:
+            numbers = [*outlined]
+            bend, slope, level = np.polyfit(numbers, [int((own > 0).sum()) for own in outlined.values()], 2)
+            inside = slope**2 - 4 * bend * level
+            if bend < 0 < inside:
+                first, last = sorted((-slope + sign * np.sqrt(inside)) / (2 * bend) for sign in (-1, 1))
+                return float(numbers[0] - first), float(last - numbers[-1])
+        return math.inf, math.inf
 
     def logit(self, number: int) -> np.ndarray | None:
         """Prior logit (size, size) of a slice; None where no outline is near."""
@@ -119,7 +134,8 @@ class ShapePrior:
         if distance is None:
             return None
         low, high = self.limits
-        if (low is not None and number < low) or (high is not None and number > high):
+        is_open = number < min(self.distances) or number > max(self.distances)
+        if is_open and not low <= number <= high:
             return np.full_like(distance, IMPOSSIBLE)
         gap = self.slice_mm * min(abs(number - own) for own in self.distances)
         return distance / (SOFTNESS_MM + SOFTNESS_PER_MM * gap)

@@ -8,6 +8,7 @@ from where the examples are and not from the order of the work, so any order tha
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -148,13 +149,14 @@ def walk(
         supports: Further examples of each slice.
         fusion: How much the shape counts.
         start: Slices near to this one come first; the order changes no logit.
-        only: Numbers of the slices to segment, if not all; those that they depend on must be among them.
+        only: Numbers of the slices to segment, if not all; those that they depend on must be among them. The structure
+            is known to go on as far as they do.
 
     Yields:
         Number and logits (size, size) of each slice but the marks, those beyond the structure included.
     """
     links = {number: link for number, link in plan_walk(scene).items() if only is None or number in only}
-    prior = scene.prior(fusion.stretch) if fusion.shape else None
+    prior = scene.prior(fusion.stretch if only is None else math.inf) if fusion.shape else None
     done = dict(scene.marks)
     empty_in_a_row: dict[int, int] = {}
     for link in _in_order(links, scene, start):

@@ -40,9 +40,34 @@ def test_structure_shrinks_to_nothing_before_an_empty_mark():
 
 
 def test_beyond_the_last_outline_nothing_says_that_it_goes_on():
-    prior = ShapePrior.from_masks({4: disc(8)}, 1.0, 2.0)
+    prior = ShapePrior.from_masks({4: disc(8)}, 1.0, 2.0, stretch=np.inf)
     np.testing.assert_array_equal(prior.distance(9), np.minimum(prior.distance(4), 0))
     assert np.abs(prior.logit(9)).max() < 0.5 * np.abs(prior.logit(5)).max()
+
+
+@pytest.mark.parametrize("numbers", [(10,), (10, 14), (10, 11, 12)])
+def test_few_outlines_are_taken_for_the_middle_of_something_as_long_as_wide(numbers):
+    prior = ShapePrior.from_masks(dict.fromkeys(numbers, disc(9)), 1.0, slice_mm=2.0)
+    radius = prior.distance(10).max() / 2
+    assert prior.limits == pytest.approx((10 - 2 * radius, numbers[-1] + 2 * radius))
+    assert prior.limits == prior.ends
+    assert prior.logit(int(prior.limits[0]) - 1).max() < -50
+
+
+def test_outlines_in_the_middle_do_not_cut_a_structure_short():
+    """Areas of three outlines near the middle of a ball say that most of it lies beyond them."""
+    masks = {number: disc(np.sqrt(14**2 - number**2)) for number in (-4, 0, 4)}
+    prior = ShapePrior.from_masks(masks, 1.0, 1.0)
+    assert prior.ends == pytest.approx((-14, 14), abs=2)
+    assert prior.limits[0] < -25
+
+
+def test_a_mark_ahead_takes_the_place_of_the_limit():
+    marks = {10: disc(4), 40: np.zeros((32, 32))}
+    prior = ShapePrior.from_masks(marks, 1.0, 1.0)
+    assert prior.limits[1] < 20
+    assert prior.logit(21).max() > -5
+    assert prior.logit(0).max() < -50
 
 
 def test_ends_of_a_ball_are_foreseen():
@@ -62,11 +87,6 @@ def test_stretched_prior_goes_on_farther():
     low, high = ShapePrior.from_masks(masks, 1.0, 1.0, stretch=1.5).ends
     assert low == pytest.approx(-15, abs=0.9)
     assert high == pytest.approx(15, abs=0.9)
-
-
-def test_neighboring_outlines_say_nothing_about_ends():
-    prior = ShapePrior.from_masks({4: disc(8), 5: disc(9), 6: disc(8)}, 1.0, 1.0)
-    assert prior.ends == (None, None)
 
 
 def test_structure_is_unlikely_beyond_its_end():

@@ -121,11 +121,18 @@ def test_shape_alone_follows_the_ball_between_outlines(make_scene):
 
 def test_path_to_a_slice_is_enough_to_reach_it(make_scene):
     scene = make_scene()
-    path = path_to(scene, 22)
-    assert path == {20, 21, 22}
+    assert path_to(scene, 22) == {20, 21, 22}
+    path = path_to(scene, 11)
+    assert path == {10, 11}
     whole, part = walked(oracle, scene, FUSIONS[1]), walked(oracle, scene, FUSIONS[1], only=path)
     assert set(part) == path
-    assert torch.equal(part[22], whole[22])
+    assert torch.equal(part[11], whole[11])
+
+
+def test_on_the_way_to_an_example_that_was_left_out_the_structure_goes_on(make_scene):
+    rest = make_scene(outlined=(14,))
+    whole, part = walked(oracle, rest, FUSIONS[1]), walked(oracle, rest, FUSIONS[1], only=path_to(rest, 19))
+    assert part[19].mean() > whole[19].mean()
 
 
 def test_draws_always_hold_an_outline(make_scene):

@@ -115,6 +115,18 @@ def test_a_chain_of_the_sampler_is_that_of_the_diffusion() -> None:
         torch.testing.assert_close(model.draw(encoding, noise), logits_of(steps[-1].predicted), rtol=1e-4, atol=1e-4)
 
 
+def test_a_packed_model_draws_the_same_bits() -> None:
+    model = wobbly(tiny(coherence=0.3))
+    packed = tiny(coherence=0.3, packed=True).eval()
+    packed.load_state_dict(model.packed_state())
+    drawn = []
+    with torch.inference_mode():
+        for each in (model, packed):
+            encoding = each.encode(image_of())
+            drawn.append(each.draw(encoding, noise_of(each, encoding, 2)))
+    assert torch.equal(*drawn)
+
+
 @pytest.mark.parametrize("coherence", [0.0, 0.5, 0.9])
 def test_coherent_noise_leaves_every_pixel_s_probability_alone(coherence: float) -> None:
     generator = torch.Generator().manual_seed(0)

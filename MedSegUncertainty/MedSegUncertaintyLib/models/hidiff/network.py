@@ -13,7 +13,7 @@ from MedSegUncertaintyLib.models.backbones import build_backbone
 from MedSegUncertaintyLib.models.hidiff.binary import Moment
 from MedSegUncertaintyLib.models.hidiff.diffusion import BernoulliDiffusion, Kind, Schedule
 from MedSegUncertaintyLib.models.hidiff.kernels import found_kernel, prepare
-from MedSegUncertaintyLib.models.hidiff.refiner import Refiner
+from MedSegUncertaintyLib.models.hidiff.refiner import Refiner, packed_state
 from MedSegUncertaintyLib.models.hidiff.segmentor import TAPPED_SCALES, Segmentor
 from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField
 
@@ -157,6 +157,12 @@ class HiDiff(nn.Module):
         for step in diffusion.chain(predict, prior, uniform, self.chain):
             predicted = step.predicted
         return predicted
+
+    def packed_state(self) -> dict[str, Tensor]:
+        """State of the packed twin of a trained model, for its package."""
+        state = {f"segmentor.{name}": tensor for name, tensor in self.segmentor.state_dict().items()}
+        refiner = packed_state(self.refiner, len(self.diffusion))
+        return state | {f"refiner.{name}": tensor for name, tensor in refiner.items()}
 
     def _draws(self) -> list[str]:
         """Names of the noise of a whole chain, in its order."""

@@ -361,5 +361,6 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
         named = {widget.property("SlicerParameterName") for widget in vars(ui).values() if hasattr(widget, "property")}
         named.discard(None)
         self.assertEqual(
-            named | {"packageName", "classWeights", "scales", "result"}, set(MedSegUncertaintyParameterNode.allParameters)
+            named | {"packageName", "classWeights", "scales", "result"},
+            set(MedSegUncertaintyParameterNode.allParameters),
         )

@@ -25,7 +25,8 @@ OUTLINE, ABSENT = "outline", "absent"
 FAR, DIFFER, END = "far from examples", "samples differ", "end not marked"
 
 SPREAD = 0.6
-"""Distance beyond an outermost outline at which samples are trusted less, in radii of the largest outline."""
+"""Distance beyond an outermost outline at which samples are trusted less, in units of the known size of the
+structure."""
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,9 @@ class Slices:
     def _trusted(self, numbers: np.ndarray, outlined: np.ndarray) -> np.ndarray:
         """How likely the structure is to reach a slice, 0 to 1: it falls off beyond the outermost outlines.
 
-        There all samples may spill in the same way. Structures are taken to be about as long as they are wide; if one
-        goes on, the next outline shows it. A mark ahead says as much as an outline.
+        There all samples may spill in the same way. Structures are taken to be about as long as they are wide, or as
+        far again as their outlines are apart: so the end of a long one is soon met. A mark ahead says as much as an
+        outline.
         """
         if not len(outlined):
             return np.ones(len(numbers))
@@ -228,7 +230,8 @@ class Slices:
         for absent in self._marks.absent:
             beyond[(numbers < outlined[0]) & (absent < outlined[0])] = 0
             beyond[(numbers > outlined[-1]) & (absent > outlined[-1])] = 0
-        return np.exp(-0.5 * (beyond / (SPREAD * self._radius)) ** 2)
+        size = max(self._radius, outlined[-1] - outlined[0])
+        return np.exp(-0.5 * (beyond / (SPREAD * size)) ** 2)
 
 
 def _distance(numbers: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -142,6 +142,6 @@ def test_heads_fit_any_backbone_and_draws_match_the_distribution(backbone: dict,
 
 def test_unknown_backbone_is_one_sentence() -> None:
     with pytest.raises(
-        PackageError, match=r"There is no backbone 'Nope'; known are BasicUNet, DeepMedic, DynUNet, UNet\."
+        PackageError, match=r"There is no backbone 'Nope'; known are BasicUNet, DeepMedic, DynUNet, SwinUNet, UNet\."
     ):
         build("ssn", {**TINY, "backbone": {"name": "Nope"}})

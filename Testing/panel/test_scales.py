@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import slicer
 from MedSegUncertaintyLib.inference.request import Scale
 from MedSegUncertaintyLib.packages.store import ENVIRONMENT_VARIABLE
 from slicer_stand_in import driving
@@ -30,7 +29,7 @@ def rows(panel):
     return panel.panel._inputs._scales._rows
 
 
-def test_scales_are_under_the_user_s_hand(models, panel, head, tmp_path):
+def test_scales_are_under_the_user_s_hand(models, panel, head):
     panel.panel.enter()
     ui, inputs = panel.ui, panel.panel._inputs
     ui.inputVolumeSelector.setCurrentNode(head)
@@ -56,10 +55,10 @@ def test_scales_are_under_the_user_s_hand(models, panel, head, tmp_path):
     ui.temperatureSlider.value = 0.3  # of another family
     assert inputs.request().temperature == 1.0
 
-    slicer.util.saveScene(str(tmp_path / "scene.mrb"))
-    slicer.mrmlScene.Clear()
-    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
-    slicer.app.processEvents()
+    parameters = panel.panel._parameters
+    assert parameters.scales == ["0", "f7", "0.5"]  # saved with the scene
+    panel.panel.setParameters(None)
+    panel.panel.setParameters(parameters)
     assert inputs.request().scales == (Scale(0.0), Scale(1.0, 6), Scale(0.5))
     assert [row[0].currentIndex for row in rows(panel)] == [0, 2, 1]
 

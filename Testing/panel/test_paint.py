@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import qt
 import SimpleITK as sitk
 import slicer
 import vtk
@@ -210,23 +209,6 @@ def figures(person: Person, name: str) -> dict[str, float]:
             found[method] = dice(mask[others], truth[others])
             found[f"{method}, between painted slices"] = dice(mask[between], truth[between])
     return found
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    """Packages that a developer has installed do not appear in the list."""
-    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path))
-    qt.QSettings().clear()
-
-
-@pytest.fixture
-def panel(load_module, main_window):
-    main_window.resize(1400, 1100)
-    load_module()
-    slicer.util.selectModule("MedSegUncertainty")
-    slicer.app.processEvents()
-    return slicer.modules.MedSegUncertaintyWidget
 
 
 @pytest.mark.parametrize(

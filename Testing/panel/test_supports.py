@@ -20,24 +20,6 @@ SECONDS = 120.0
 MODEL = "Segmentation by example"
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    """Packages that a developer has installed do not appear in the list."""
-    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path))
-    qt.QSettings().clear()
-
-
-@pytest.fixture
-def panel(load_module, main_window):
-    """The panel, open; its widgets are ``panel.ui``."""
-    main_window.resize(1400, 1100)
-    load_module()
-    slicer.util.selectModule("MedSegUncertainty")
-    slicer.app.processEvents()
-    return slicer.modules.MedSegUncertaintyWidget
-
-
 def ball(center=(16, 32, 32), radii=(9, 12, 12), shape=(32, 64, 64)):
     """Mask of an ellipsoid, K, J, I."""
     grid = np.indices(shape)

@@ -108,3 +108,12 @@ class Reconstructing(Protocol):
             noise: As for R draws; the divergences of finer scales depend on what is drawn at the coarser ones.
         """
         ...
+
+
+@runtime_checkable
+class Packable(Protocol):
+    """What a sampler has besides if packages hold a smaller twin of it, which is built with ``packed = true``."""
+
+    def packed_state(self) -> Mapping[str, Tensor]:
+        """State of the twin; of one that is packed already, its own."""
+        ...

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 
 from MedSegUncertaintyLib.errors import PackageError
 from MedSegUncertaintyLib.models import registry
+from MedSegUncertaintyLib.models.sampler import Packable
 from MedSegUncertaintyLib.packages.package import BLOCK, CARD, LICENSE, METADATA, ModelPackage
 from MedSegUncertaintyLib.packages.store import verify_weights
 
@@ -78,6 +79,16 @@ def load_foreign_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise PackageError(f"{path.name} holds no state_dict, that is, no tensors by name.")
     return dict(state)
+
+
+def shipped(family: str, arguments: dict[str, Any], model: torch.nn.Module) -> tuple[dict[str, Any], torch.nn.Module]:
+    """Arguments and model that a package holds: those of a trained model, or of its packed twin if it has one."""
+    if not isinstance(model, Packable):
+        return arguments, model
+    packed = {**arguments, "packed": True}
+    twin = registry.build(family, packed)
+    twin.load_state_dict(model.packed_state())
+    return packed, twin
 
 
 def save_package(

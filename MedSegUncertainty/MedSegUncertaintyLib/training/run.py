@@ -14,7 +14,7 @@ from torch import nn
 from MedSegUncertaintyLib.inference.progress import Progress, StageClock
 from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.packages.package import BLOCK, ModelPackage
-from MedSegUncertaintyLib.packages.weights import load_sampler, save_package
+from MedSegUncertaintyLib.packages.weights import load_sampler, save_package, shipped
 from MedSegUncertaintyLib.training.curves import draw_curves
 from MedSegUncertaintyLib.training.loop import Trainer
 from MedSegUncertaintyLib.training.reader_images import ReaderImages
@@ -128,6 +128,7 @@ def write_package(
     """Write the package with half-precision weights, with the figures in metadata and card."""
     metadata = package_metadata(recipe, cases, figures or {})
     own = metadata[BLOCK]
+    own["arguments"], model = shipped(own["family"], own["arguments"], model)
     license_text = LICENSE_TEXT.format(
         license=own["weights_license"], data=own["training_data"]["name"], data_license=own["training_data"]["license"]
     )

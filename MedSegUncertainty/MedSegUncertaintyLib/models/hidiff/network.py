@@ -159,7 +159,7 @@ class HiDiff(nn.Module):
         return predicted
 
     def packed_state(self) -> dict[str, Tensor]:
-        """State of the packed twin of a trained model, for its package."""
+        """State of the packed twin of a trained model, for its package; of one that is packed already, its own."""
         state = {f"segmentor.{name}": tensor for name, tensor in self.segmentor.state_dict().items()}
         refiner = packed_state(self.refiner, len(self.diffusion))
         return state | {f"refiner.{name}": tensor for name, tensor in refiner.items()}

@@ -135,9 +135,11 @@ def packed_state(refiner: Refiner, steps: int) -> dict[str, Tensor]:
     """State of the packed twin of a refiner: one bit per sign, and tables instead of what shifts are computed from.
 
     Args:
-        refiner: One to train.
+        refiner: One to train, or one that is packed already.
         steps: Of the diffusion.
     """
+    if refiner.time is None:
+        return refiner.state_dict()
     moment = refiner.moment(torch.arange(steps, device=refiner.of_known.weight.device))
     state = {name: tensor for name, tensor in refiner.state_dict().items() if not name.startswith("time.")}
     for name, module in refiner.named_modules():

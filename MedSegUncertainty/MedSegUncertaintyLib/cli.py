@@ -753,7 +753,7 @@ def _evaluate_text(result: dict[str, Any]) -> str:
     data = result["data"]
     lines = [
         f"{result['package']['name']} on {data['file']}: {data['images']} images of {data['patients']} patients, "
-        f"{data['readers']} readers, {result['samples']} samples per image",
+        f"{data['readers']} readers, {result['samples']} samples per image ({result['sample_kind']})",
         *[f"{method}: {text}" for method, text in result["methods"].items()],
         f"In parentheses: {result['interval']}.",
     ]

@@ -507,6 +507,19 @@ def test_the_volumes_are_plotted_and_the_layout_comes_back(shown):
     assert layouts.layout == before
 
 
+def test_the_panel_says_what_kind_of_samples_it_shows(shown, blob_result):
+    ui = shown.ui
+    assert ui.tableLabel.text == "Spread of model samples:"
+    assert not ui.kindLabel.visible
+    package = replace(blob_result.package, family="selfreg", arguments={"samples": "dropout"})
+    shown.widget.panel._viewer.show(addResult(replace(blob_result, package=package), shown.nodes.inputVolume))
+    assert ui.tableLabel.text == "Spread of Monte-Carlo dropout:"
+    assert ui.kindLabel.visible
+    assert ui.kindLabel.text == (
+        "This spread shows what the network knows too little of, not what readers disagree about."
+    )
+
+
 def test_remove_takes_everything_away(shown):
     driving.click(shown.ui.removeButton)
     driving.waitUntil(lambda: not slicer.util.getNodesByClass("vtkMRMLTableNode"))

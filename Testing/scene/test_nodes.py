@@ -1,5 +1,8 @@
 """What a result becomes in the scene, voxel by voxel, and that nothing stays when it goes."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import slicer
@@ -11,6 +14,7 @@ from MedSegUncertaintyLib.scene.folder import hierarchyOf
 from MedSegUncertaintyLib.scene.grids import localGeometry
 from MedSegUncertaintyLib.scene.maps import DEFAULT_MAPS
 from MedSegUncertaintyLib.scene.nodes import ResultNodes, addResult, findResults, removeResult, removeResultInSteps
+from MedSegUncertaintyLib.scene.overlay import mapNode
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.volumes.geometry import Box, Geometry, Volume
 
@@ -300,3 +304,24 @@ def test_a_failure_on_the_way_leaves_nothing_behind(scene, volume_node, blob_res
     with pytest.raises(MemoryError):
         addResult(blob_result, volume_node)
     assert node_ids(scene) == before
+
+
+def test_nodes_say_what_kind_of_samples_they_show(scene, volume_node, blob_result):
+    assert addResult(blob_result, volume_node).sampleKind == "model samples"
+    package = replace(blob_result.package, family="selfreg", arguments={"samples": "augmentation"})
+    nodes = addResult(replace(blob_result, package=package), volume_node)
+    assert nodes.sampleKind == "test-time augmentation"
+    assert nodes.samples.GetName() == "Test-time augmentation"
+    assert nodes.chart.GetTitle() == "Spread of test-time augmentation: volumes, smallest to largest"
+    for node in (nodes.samples, nodes.contours, nodes.selectedSample, nodes.summaryTable, *nodes.maps.values()):
+        assert node.GetDescription().startswith("Intervals are the spread of test-time augmentation, not calibrated")
+    later = mapNode(nodes, "standard_deviation", nodes.structures[0])
+    assert later.GetDescription() == nodes.samples.GetDescription()
+
+
+def test_a_result_of_an_earlier_version_shows_samples_of_a_model(scene, volume_node, blob_result):
+    nodes = addResult(blob_result, volume_node)
+    record = nodes.run
+    del record["summary"]["sample_kind"]
+    nodes.record.SetText(json.dumps(record))
+    assert nodes.sampleKind == "model samples"

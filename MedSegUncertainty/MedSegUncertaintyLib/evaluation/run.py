@@ -166,6 +166,7 @@ def evaluate(
             "readers": data.readers,
         },
         "samples": samples,
+        "sample_kind": package.sample_kind,
         "seed": seed,
         "device": describe_device(engine.plan.device),
         "interval": f"95 %, percentiles of {RESAMPLES} bootstrap resamples of the patients",

@@ -29,7 +29,7 @@ class StructureTable:
         headers = {
             _("Structure"): _("Double-click to see the most uncertain slice."),
             _("Mean\nmL"): _("Mean volume of the samples."),
-            _("90 %\nmL"): _("From the 5 % to the 95 % quantile of the sample volumes: the spread of model samples."),
+            _("90 %\nmL"): _("From the 5 % to the 95 % quantile of the sample volumes: how far the samples spread."),
             _("Dice"): _("Mean Dice overlap over all pairs of samples; 1 where all are equal."),
             _("Border\nbit"): _("Mean entropy within 2 mm of the border of the most probable segmentation."),
             _("Off it\nbit"): _("Mean entropy away from that border; where it is raised, whole parts are in doubt."),

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.gui.steps import Steps
 from MedSegUncertaintyLib.gui.table import StructureTable
+from MedSegUncertaintyLib.models.sample_kinds import meaning
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.scene import comparison, overlay, places, viewer
 from MedSegUncertaintyLib.scene.folder import hierarchyOf
@@ -318,8 +319,15 @@ class ViewerPanel:
             ui.resultSelector.currentIndex = folders.index(self._nodes.folder)
             self._fillMaps(self._nodes)
             self._table.show(viewer.structureRows(self._nodes))
+            self._sayKind(self._nodes.sampleKind)
         ui.placeLabel.hide()
         self._filling = False
+
+    def _sayKind(self, kind: str) -> None:
+        """Say what the numbers in the table are the spread of."""
+        self._ui.tableLabel.text = _("Spread of {kind}:").format(kind=kind)
+        self._ui.kindLabel.text = meaning(kind)
+        self._ui.kindLabel.setVisible(bool(meaning(kind)))
 
     def _fillMaps(self, nodes: ResultNodes) -> None:
         ui = self._ui

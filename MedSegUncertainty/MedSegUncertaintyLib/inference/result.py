@@ -109,7 +109,7 @@ class InferenceResult:
         """Numbers per structure and for the whole set (see ``uncertainty.summary``), plain JSON types."""
         roi, geometry = self.request.roi, self.box_geometry
         inside = None if roi is None else roi.holds(geometry)
-        return summarize(self.samples, self.statistics, self.structures, geometry, inside)
+        return summarize(self.samples, self.statistics, self.structures, geometry, self.package.sample_kind, inside)
 
     def contour(self, structure: int, level: float) -> np.ndarray:
         """Mask on the box of the ``structure``-th structure's contour at ``level`` (0.05, 0.5, 0.95)."""

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from MedSegUncertaintyLib.errors import PackageError
+from MedSegUncertaintyLib.models.sample_kinds import MODEL_SAMPLES
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -31,7 +32,8 @@ FAMILIES: dict[str, str] = {
 }
 """Family name to its module, which has ``build(arguments)`` and ``build_objective(settings)``.
 
-A family whose samples vary by scale also has ``scales(arguments)``.
+A family whose samples vary by scale also has ``scales(arguments)``, and one whose samples have a name of their own
+``sample_kind(arguments)``.
 """
 
 BY_EXAMPLE = frozenset({"universeg"})
@@ -68,6 +70,21 @@ def scales(family: str, arguments: Mapping[str, Any]) -> tuple[tuple[int, ...], 
     find = getattr(_module(family), "scales", None)
     with _arguments_of(family):
         return tuple(find(arguments)) if find else ()
+
+
+def sample_kind(family: str, arguments: Mapping[str, Any]) -> str:
+    """What a family's samples are, in words for the user (see ``models.sample_kinds``); imports no torch.
+
+    Args:
+        family: A key of :data:`FAMILIES`.
+        arguments: As in :func:`build`.
+
+    Raises:
+        PackageError: The family is unknown, or it does not take these arguments.
+    """
+    find = getattr(_module(family), "sample_kind", None)
+    with _arguments_of(family):
+        return str(find(arguments)) if find else MODEL_SAMPLES
 
 
 def build_objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:

@@ -25,12 +25,10 @@ from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.volumes.geometry import Geometry
 
 MAKER = "MedSegUncertainty"
-NOTICE = "spread of model samples, not a medical device"
-"""Ends every series description, of which 64 characters are all there is."""
 FIRST_SERIES = 9701
 """Numbers of the new series, away from those of scanners."""
 LONGEST = 64
-"""Characters of a label or description."""
+"""Characters of a label or description; that of a series is as long as this with the longest kind of samples."""
 
 OLDEST_HIGHDICOM = (0, 28)
 
@@ -50,6 +48,7 @@ class DicomContent:
         variance: (N, K, J, I) their variances.
         algorithm: Name of the package.
         version: Its version.
+        sample_kind: What the samples are (see ``models.sample_kinds``).
         parameters: What decides the samples.
     """
 
@@ -61,6 +60,7 @@ class DicomContent:
     variance: np.ndarray
     algorithm: str
     version: str
+    sample_kind: str
     parameters: Mapping[str, str]
 
     @classmethod
@@ -76,6 +76,7 @@ class DicomContent:
             variance=result.statistics.variance,
             algorithm=result.package.name,
             version=result.package.version,
+            sample_kind=result.package.sample_kind,
             parameters=run_parameters(result.request.to_json()),
         )
 
@@ -214,7 +215,7 @@ class _Objects:
             instance_number=1,
             content_label=label,
             content_description=f"{title} of {self._content.parameters['samples']} samples"[:LONGEST],
-            **self._common(kind, title, frames),
+            **self._common(kind, label.capitalize(), frames),
         )
 
     def _segment(self, number: int, structure: Structure, name: str, color: Color) -> Any:
@@ -255,7 +256,7 @@ class _Objects:
             "source_images": frames.datasets,
             "series_instance_uid": self._series[kind],
             "series_number": FIRST_SERIES + kind,
-            "series_description": f"{title}: {NOTICE}",
+            "series_description": f"{title}: spread of {self._content.sample_kind}, not a medical device",
             "sop_instance_uid": highdicom.UID(),
             "manufacturer": MAKER,
             "manufacturer_model_name": self._content.algorithm[:LONGEST],

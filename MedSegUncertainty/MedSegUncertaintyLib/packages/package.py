@@ -203,6 +203,15 @@ class ModelPackage:
         """
         return registry.scales(self.family, self.arguments)
 
+    @property
+    def sample_kind(self) -> str:
+        """What its samples are, in words for the user (see ``models.sample_kinds``).
+
+        Raises:
+            PackageError: The family is unknown or does not take the package's arguments.
+        """
+        return registry.sample_kind(self.family, self.arguments)
+
     def check_scales(self, entries: int) -> None:
         """Make sure that the samples have scales, and as many as a request has entries for.
 

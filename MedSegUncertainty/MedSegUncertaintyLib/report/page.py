@@ -11,6 +11,7 @@ import numpy as np
 
 from MedSegUncertaintyLib.inference.request import Scale
 from MedSegUncertaintyLib.inference.result import InferenceResult
+from MedSegUncertaintyLib.models.sample_kinds import meaning
 from MedSegUncertaintyLib.outputs.appearance import PALETTES, VARIANCE_MAXIMUM, hex_color
 from MedSegUncertaintyLib.outputs.document import edge_warning, input_warnings, is_oblique
 from MedSegUncertaintyLib.report.drawing import HEAT_PALETTE, LINE_STYLES
@@ -23,7 +24,6 @@ from MedSegUncertaintyLib.volumes.geometry import Volume, direction_letter
 
 Document = dict[str, Any]
 
-SPREAD = "spread of model samples, not calibrated confidence"
 FEW_SAMPLES = round(1 / min(CONTOUR_LEVELS))
 """Below this number the outer outline is around what any sample labels, the inner one around what all of them label."""
 
@@ -88,6 +88,7 @@ def _header(document: Document) -> str:
         "Model package": f"{package['title']}, version {package['version']}",
         "Model family": package["family"],
         "Samples": request["samples"],
+        "Kind of samples": document["sample_kind"],
         "Seed / temperature": f"{request['seed']} / {request['temperature']:g}",
         **({"Class weights": ", ".join(f"{weight:g}" for weight in weights)} if weights else {}),
         **({"Scales": _scales(request["scales"])} if request["scales"] else {}),
@@ -156,8 +157,8 @@ def _volumes_at_a_glance(result: InferenceResult, document: Document) -> str:
             f'<div class="soft">{meaning} prediction {milliliters(entry["prediction_ml"])} mL</div>'
             f"{warning}</div>"
         )
-    note = SPREAD[0].upper() + SPREAD[1:]
-    return f'<h2>Volumes at a glance</h2>\n<div class="cards">{"".join(cards)}</div>\n<p class="soft">{note}.</p>'
+    note = escape(document["spread"])
+    return f'<h2>Volumes at a glance</h2>\n<div class="cards">{"".join(cards)}</div>\n<p class="soft">{note}</p>'
 
 
 def _pictures(result: InferenceResult, document: Document, shown: PictureSet) -> str:
@@ -264,8 +265,9 @@ def _structure_table(document: Document) -> str:
         "<tr><th>Mean</th><th>5 %</th><th>50 %</th><th>95 %</th><th>Prediction</th>"
         "<th>near its<br>surface</th><th>elsewhere</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>\n<p>{_representatives(document)}</p>\n"
-        f'<p class="soft">Volumes at 5, 50 and 95 %: {SPREAD}. Near its surface: within 2 mm of the surface of the '
-        "prediction. Elsewhere: the rest of the region that was segmented.</p>"
+        f'<p class="soft">Volumes at 5, 50 and 95 %: spread of {escape(document["sample_kind"])}, not calibrated '
+        "confidence. Near its surface: within 2 mm of the surface of the prediction. Elsewhere: the rest of the region "
+        "that was segmented.</p>"
     )
 
 
@@ -321,7 +323,8 @@ def _slice_table(slices: list[dict[str, Any]]) -> str:
 
 def _how_to_read(result: InferenceResult, document: Document) -> str:
     classes = len(result.structures) + 1
-    samples = document["samples"]
+    samples, kind = document["samples"], document["sample_kind"]
+    means = meaning(kind)
     few = (
         f" With {_count(samples, 'sample')} the outer line is around what any sample labels, the inner line around "
         "what all of them label."
@@ -330,7 +333,7 @@ def _how_to_read(result: InferenceResult, document: Document) -> str:
     paragraphs = {
         "Samples": f"The model drew {_count(samples, 'complete segmentation')} of the same image. Each is one answer "
         "that the model finds plausible; none of them is the truth. Where they agree, the model sees one "
-        "solution; where they part, it sees several.",
+        f"solution; where they part, it sees several.{f' They are made by {kind}. {means}' if means else ''}",
         "Outlines": "The solid line encloses what at least half of the samples label. The dashed outer line encloses "
         "what at least 5 % of them label, the thin inner line what at least 95 % label. The wider the gap between "
         f"the dashed and the inner line, the less settled the border is there.{few if samples < FEW_SAMPLES else ''}",

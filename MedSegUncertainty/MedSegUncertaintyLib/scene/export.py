@@ -181,6 +181,7 @@ def dicomContentInSteps(nodes: ResultNodes) -> Generator[None, None, DicomConten
         variance=variance,
         algorithm=run["package"],
         version=run["package_version"],
+        sample_kind=nodes.sampleKind,
         parameters=run_parameters(run["request"]),
     )
 

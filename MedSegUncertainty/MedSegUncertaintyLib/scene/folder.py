@@ -20,17 +20,19 @@ RESULT, SCALES, LEAVING = "result", "scales", "leaving"
 class NodeFolder:
     """A folder beside an input volume; nodes made through it lie in it and under the volume's parent transform.
 
+    They say in their description what the numbers and shapes of the result are.
+
     Removing the folder removes the nodes, whoever does it. Every node that Slicer would not take away together with
     another one therefore has an item of its own, color tables and legends included.
     """
 
-    def __init__(self, scene: Any, item: int, scales: int, transformId: str | None) -> None:
+    def __init__(self, scene: Any, item: int, scales: int, transformId: str | None, description: str) -> None:
         self.scene, self.item = scene, item
-        self._scales, self._transformId = scales, transformId
+        self._scales, self._transformId, self._description = scales, transformId, description
 
     @classmethod
-    def beside(cls, volumeNode: Any, name: str) -> NodeFolder:
-        """A new folder beside a volume."""
+    def beside(cls, volumeNode: Any, name: str, description: str = "") -> NodeFolder:
+        """A new folder beside a volume; its nodes get a description."""
         scene = volumeNode.GetScene()
         hierarchy = hierarchyOf(scene)
         sibling = hierarchy.GetItemByDataNode(volumeNode)
@@ -41,16 +43,17 @@ class NodeFolder:
         scales = hierarchy.CreateFolderItem(item, "Color scales")
         hierarchy.SetItemAttribute(scales, ROLE, SCALES)
         hierarchy.SetItemExpanded(scales, False)
-        return cls(scene, item, scales, volumeNode.GetTransformNodeID())
+        return cls(scene, item, scales, volumeNode.GetTransformNodeID(), description)
 
     @classmethod
     def existing(cls, scene: Any, item: int) -> NodeFolder:
-        """The folder of a result that is in the scene; new nodes follow the transform that its samples are under."""
+        """The folder of a result in the scene; new nodes have the transform and the description of its samples."""
         hierarchy, children = hierarchyOf(scene), vtk.vtkIdList()
         hierarchy.GetItemChildren(item, children, False)
         items = [children.GetId(n) for n in range(children.GetNumberOfIds())]
         scales = next((child for child in items if hierarchy.GetItemAttribute(child, ROLE) == SCALES), item)
-        return cls(scene, item, scales, nodesInFolder(scene, item)["samples"].GetTransformNodeID())
+        samples = nodesInFolder(scene, item)["samples"]
+        return cls(scene, item, scales, samples.GetTransformNodeID(), samples.GetDescription() or "")
 
     def add(self, className: str, name: str, role: str) -> Any:
         """A new node of the result."""
@@ -61,6 +64,7 @@ class NodeFolder:
     def adopt(self, node: Any, role: str) -> None:
         """Make a node that something else created part of the result."""
         node.SetAttribute(ROLE, role)
+        node.SetDescription(self._description)
         if node.IsA("vtkMRMLTransformableNode"):
             node.SetAndObserveTransformNodeID(self._transformId)
         self._place(node, self.item)

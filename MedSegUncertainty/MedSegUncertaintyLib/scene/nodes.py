@@ -57,7 +57,8 @@ def addResultInSteps(
             f"The result was made on another voxel grid than that of the volume {volumeNode.GetName()}; "
             "choose the volume that was segmented, at the place where it was then."
         )
-    folder = NodeFolder.beside(volumeNode, f"{volumeNode.GetName()} - {result.package.title}")
+    name = f"{volumeNode.GetName()} - {result.package.title}"
+    folder = NodeFolder.beside(volumeNode, name, result.summary["spread"])
     try:
         yield from addContours(folder, result, volumeNode)
         yield from addSamples(folder, result, volumeNode)

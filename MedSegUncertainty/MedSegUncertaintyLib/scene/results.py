@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from MedSegUncertaintyLib.models.sample_kinds import MODEL_SAMPLES
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.scene.folder import ROLE, folderOf, nodesInFolder, nodesOfClass
 from MedSegUncertaintyLib.volumes.geometry import Geometry
@@ -95,6 +96,11 @@ class ResultNodes:
     def run(self) -> dict[str, Any]:
         """What :attr:`record` holds."""
         return json.loads(self.record.GetText())
+
+    @property
+    def sampleKind(self) -> str:
+        """What the samples are (see ``models.sample_kinds``)."""
+        return str(self.run["summary"].get("sample_kind", MODEL_SAMPLES))  # earlier versions had no other kind
 
     @property
     def structures(self) -> tuple[Structure, ...]:

@@ -104,7 +104,8 @@ def addSamples(folder: NodeFolder, result: InferenceResult, volumeNode: Any) -> 
 
     Yields after each segment.
     """
-    node = folder.add("vtkMRMLSegmentationNode", "Samples", "samples")
+    kind = result.package.sample_kind
+    node = folder.add("vtkMRMLSegmentationNode", kind[0].upper() + kind[1:], "samples")
     geometry, count = localGeometry(volumeNode), len(result.samples)
     with slicer.util.NodeModify(node):
         for sample, labels in enumerate(result.samples):

@@ -89,7 +89,7 @@ def _column(values: Any) -> Any:
 
 def _addChart(folder: NodeFolder, tableNode: Any, result: InferenceResult) -> None:
     chart = folder.add("vtkMRMLPlotChartNode", "Volume chart", "chart")
-    chart.SetTitle("Volumes of the samples, smallest to largest")
+    chart.SetTitle(f"Spread of {result.package.sample_kind}: volumes, smallest to largest")
     chart.SetXAxisTitle(SHARE)
     chart.SetYAxisTitle("Volume (mL)")
     for structure in result.structures:

@@ -21,7 +21,7 @@ SAMPLES_PER_SECOND = 2.0
 
 @dataclass(frozen=True)
 class StructureRow:
-    """Numbers of one structure; intervals are the spread of model samples.
+    """Numbers of one structure; intervals are the spread of the samples.
 
     Attributes:
         structure: Which one.

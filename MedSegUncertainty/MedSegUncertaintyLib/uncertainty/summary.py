@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from MedSegUncertaintyLib.models.sample_kinds import caution
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.uncertainty.representatives import pairwise_overlap, representatives
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
@@ -22,6 +23,7 @@ def summarize(
     statistics: Statistics,
     structures: Sequence[Structure],
     box_geometry: Geometry,
+    sample_kind: str,
     inside: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Numbers per structure and for the whole set, as plain JSON types.
@@ -31,6 +33,7 @@ def summarize(
         statistics: Their statistics on the same box.
         structures: In the order of the package.
         box_geometry: Grid of the box.
+        sample_kind: What the samples are (see ``models.sample_kinds``).
         inside: Which voxels of the box were segmented, bool; ``None`` for all.
     """
     edge = region_edge(np.ones(samples.shape_kji, dtype=bool) if inside is None else inside)
@@ -38,7 +41,8 @@ def summarize(
     chosen = representatives(overlaps)
     return {
         "samples": statistics.count,
-        "spread": "Intervals are the spread of model samples, not calibrated confidence.",
+        "sample_kind": sample_kind,
+        "spread": caution(sample_kind),
         "structures": [
             {
                 "name": structure.name,

@@ -32,7 +32,9 @@ def test_text_says_how_each_figure_was_made(
     write_arrays(path, masks_packed=np.zeros((IMAGES, READERS, SIZE, SIZE // 8), np.uint8))
     assert main(command(package, path, "--samples", "2")) == 0
     text = capsys.readouterr().out
-    assert text.startswith("two-blobs on none.npz: 7 images of 4 patients, 3 readers, 2 samples per image\n")
+    assert text.startswith(
+        "two-blobs on none.npz: 7 images of 4 patients, 3 readers, 2 samples per image (model samples)\n"
+    )
     for name, convention in CONVENTIONS.items():
         assert f"\n{name}: {convention}\n" in text
     assert "\n    always_empty        0.0000 (0.0000 to 0.0000) n = 7\n" in text

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from MedSegUncertaintyLib.errors import BadInputError, MedSegError
+from MedSegUncertaintyLib.models.sample_kinds import AUGMENTATION
 from MedSegUncertaintyLib.outputs import dicom_objects
 from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, check_highdicom, dicom_writers
 from MedSegUncertaintyLib.outputs.dicom_source import DicomSource
@@ -37,6 +38,7 @@ def content_on(grid: Geometry, package) -> DicomContent:
         variance=(0.25 * rng.random(shape)).astype(np.float32),
         algorithm="two-blobs",
         version="0.1.0",
+        sample_kind=AUGMENTATION,
         parameters={"samples": "8", "seed": "0", "temperature": "1.0"},
     )
 
@@ -199,8 +201,8 @@ def test_objects_say_what_they_are(folder, package, tmp_path):
     paths = write(tmp_path / "out", content, source_files(folder))
     datasets = {name: pydicom.dcmread(path) for name, path in paths.items()}
     for dataset in datasets.values():
-        assert dataset.SeriesDescription.endswith("spread of model samples, not a medical device")
-        assert len(dataset.SeriesDescription) <= 64
+        assert dataset.SeriesDescription.endswith(": spread of test-time augmentation, not a medical device")
+        assert len(dataset.SeriesDescription) <= 64, "with the longest kind of samples"
         assert dataset.Manufacturer == "MedSegUncertainty"
     assert len({dataset.SeriesInstanceUID for dataset in datasets.values()}) == 4, "both variances are one series"
     assert len({dataset.SOPInstanceUID for dataset in datasets.values()}) == len(datasets)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from MedSegUncertaintyLib.models.sample_kinds import DIFFUSION_SAMPLES
+
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.hidiff.network import HiDiff
     from MedSegUncertaintyLib.models.hidiff.objective import HiDiffObjective
@@ -12,6 +14,11 @@ def build(arguments: dict[str, Any]) -> "HiDiff":
     from MedSegUncertaintyLib.models.hidiff.network import build as build_network
 
     return build_network(arguments)
+
+
+def sample_kind(arguments: dict[str, Any]) -> str:
+    """What the samples of a package are, in words for the user; without torch."""
+    return DIFFUSION_SAMPLES
 
 
 def build_objective(settings: dict[str, Any]) -> "HiDiffObjective":

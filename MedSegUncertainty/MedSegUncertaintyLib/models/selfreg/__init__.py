@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from MedSegUncertaintyLib.models.sample_kinds import AUGMENTATION, DROPOUT
+
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.selfreg.network import SelfReg
     from MedSegUncertaintyLib.models.selfreg.objective import SelfRegObjective
 
-SAMPLE_KINDS = {"augmentation": "test-time augmentation", "dropout": "Monte-Carlo dropout"}
+SAMPLE_KINDS = {"augmentation": AUGMENTATION, "dropout": DROPOUT}
 """What the samples are, in words for the user, by the argument ``samples``."""
 
 

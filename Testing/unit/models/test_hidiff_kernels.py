@@ -1,5 +1,8 @@
 """Blocks of signs made ready for inference: the same bits in PyTorch, by bit counts, and bit by bit on any machine."""
 
+import copy
+import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 import torch
 from MedSegUncertaintyLib.models.hidiff import kernels
 from MedSegUncertaintyLib.models.hidiff.binary import Block, Form, Moment, TimeShift
-from MedSegUncertaintyLib.models.hidiff.kernels import PreparedBlock, prepare, weight_words
+from MedSegUncertaintyLib.models.hidiff.kernels import PreparedBlock, prepare, prepared, weight_words
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner
 from torch import Tensor, nn
 
@@ -98,6 +101,85 @@ def test_whole_refiners_give_the_same_bits(kernel: Any) -> None:
         found.append(model(state, stem, conditions, moment))
     assert found[0].std() > 0.01
     assert torch.equal(*found)
+
+
+def frozen() -> Refiner:
+    model = Refiner(1, 1, (32, 32, 64, 64), width=32)
+    varied(model)
+    return model.requires_grad_(False)
+
+
+def of_weights(ready: dict[nn.Module, Any], refiner: Refiner) -> bool:
+    """Whether what is ready follows from the weights as they are."""
+    block, shift = refiner.encoder[0], refiner.get_submodule("encoder.0.threshold")
+    now = prepare(refiner, 4)
+    same = zip(vars(ready[block]).values(), vars(now[block]).values(), strict=True)
+    tensors = [(old, new) for old, new in same if isinstance(new, Tensor)]
+    return all(torch.equal(old, new) for old, new in [(ready[shift], now[shift]), *tensors])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_frozen_weights_are_made_ready_once(mode: Any) -> None:
+    refiner, other = frozen(), frozen()
+    with mode():
+        ready = prepared(refiner, 4)
+        assert of_weights(ready, refiner)
+        assert prepared(refiner, 4) is ready
+        assert prepared(other, 4) is not ready
+        assert prepared(copy.deepcopy(refiner), 4) is not ready
+
+
+def loaded(refiner: Refiner) -> None:
+    refiner.load_state_dict({name: 0.5 * values for name, values in refiner.state_dict().items()})
+
+
+def replaced(refiner: Refiner) -> None:
+    state = {name: 0.5 * values for name, values in refiner.state_dict().items()}
+    refiner.load_state_dict(state, assign=True)
+
+
+def renormalized(refiner: Refiner) -> None:
+    refiner.get_submodule("encoder.0.convolution.norm").get_buffer("running_var").mul_(4.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        loaded,
+        replaced,
+        renormalized,
+        lambda refiner: refiner.get_parameter("encoder.0.threshold.linear.bias").add_(1.0),
+        lambda refiner: refiner.get_parameter("encoder.0.convolution.weights.weight").neg_(),
+        lambda refiner: refiner.half().float(),
+    ],
+    ids=["loaded", "replaced", "statistics", "shift", "weight", "rounded"],
+)
+def test_changed_weights_are_made_ready_anew(change: Callable[[Refiner], Any]) -> None:
+    refiner = frozen()
+    ready = prepared(refiner, 4)
+    with torch.no_grad():
+        change(refiner)
+    refiner.requires_grad_(False)
+    assert not of_weights(ready, refiner)
+    assert of_weights(prepared(refiner, 4), refiner)
+
+
+def test_weights_in_training_are_not_kept() -> None:
+    refiner = frozen()
+    refiner.get_parameter("of_known.weight").requires_grad_(True)
+    assert prepared(refiner, 4) is not prepared(refiner, 4)
+    refiner.requires_grad_(False).train()
+    assert prepared(refiner, 4) is not prepared(refiner, 4)
+
+
+def test_what_is_ready_goes_with_its_refiner() -> None:
+    refiner = frozen()
+    prepared(refiner, 4)
+    assert refiner in kernels._KEPT
+    count = len(kernels._KEPT)
+    del refiner
+    gc.collect()
+    assert len(kernels._KEPT) < count
 
 
 def test_nothing_is_compiled_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

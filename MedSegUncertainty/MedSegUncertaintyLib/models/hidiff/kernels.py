@@ -11,8 +11,10 @@ import functools
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ WORD = 64
 
 Kernel = Any
 """A compiled ``xnor.c``, or None for PyTorch."""
+
+_KEPT: WeakKeyDictionary[Refiner, _Kept] = WeakKeyDictionary()
 
 
 def compile_kernel(folder: Path) -> Path | None:
@@ -63,6 +67,23 @@ def found_kernel() -> Kernel:
     return None
 
 
+def prepared(refiner: Refiner, steps: int) -> dict[nn.Module, Any]:
+    """What :func:`prepare` makes with the kernel that was found, kept as long as no weight is changed or moved.
+
+    Weights that are trained are made ready each time.
+    """
+    weights = [*refiner.parameters(), *refiner.buffers()]
+    # PyTorch does not count the changes of tensors that were made in inference mode.
+    if refiner.training or any(weight.requires_grad or weight.is_inference() for weight in weights):
+        return prepare(refiner, steps, found_kernel())
+    kept = _KEPT.get(refiner)
+    if kept is None or not kept.is_of(weights):
+        ready = prepare(refiner, steps, found_kernel())
+        kept = _Kept([(weight.detach(), weight._version) for weight in weights], ready)
+        _KEPT[refiner] = kept
+    return kept.prepared
+
+
 @torch.no_grad()
 def prepare(refiner: Refiner, steps: int, kernel: Kernel = None) -> dict[nn.Module, Any]:
     """What :class:`~MedSegUncertaintyLib.models.hidiff.binary.Moment` passes on to layers in evaluation mode.
@@ -88,6 +109,26 @@ def prepare(refiner: Refiner, steps: int, kernel: Kernel = None) -> dict[nn.Modu
     return prepared
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What was prepared, and of which weights: as long as they are held, nothing else has their addresses.
+
+    Attributes:
+        weights: Each with the number of its changes.
+        prepared: As :func:`prepare` gives it.
+    """
+
+    weights: list[tuple[Tensor, int]]
+    prepared: dict[nn.Module, Any]
+
+    def is_of(self, weights: list[Tensor]) -> bool:
+        """Whether these are the same numbers at the same place."""
+        return len(weights) == len(self.weights) and all(
+            (weight.data_ptr(), weight._version) == (held.data_ptr(), version)
+            for weight, (held, version) in zip(weights, self.weights, strict=True)
+        )
+
+
 class PreparedBlock:
     """The convolution of a block with batch norm, skip and activation, in evaluation mode.
 
@@ -100,13 +141,12 @@ class PreparedBlock:
         convolution, activation = block.convolution, block.activation
         self._shifts = (block.threshold, activation.before, activation.after)
         self._kernel, self._stride = kernel, convolution.stride
-        self._factors, scale = convolution.weights()
+        factors, scale = convolution.weights()
         self._factor, self._offset = convolution.folded(scale)
         self._slope = activation.prelu.weight
-        self._run: Callable[..., Tensor] = self._in_torch
-        if kernel is not None:
-            self._words, self._run = weight_words(self._factors), self._by_bits
-            self._wide = int(kernel.is_fast())
+        self._weights = factors if kernel is None else weight_words(factors)
+        self._run: Callable[..., Tensor] = self._in_torch if kernel is None else self._by_bits
+        self._wide = int(kernel is not None and kernel.is_fast())
 
     def __call__(self, maps: Tensor, skip: Tensor, moment: Moment) -> Tensor:
         """Maps (B, outputs, h, w) of maps (B, inputs, H, W) and the skip (B, outputs, h, w); one step for all."""
@@ -116,7 +156,7 @@ class PreparedBlock:
         return self._run(maps, skip, threshold, self._offset.view(1, -1, 1, 1) + before, after)
 
     def _in_torch(self, maps: Tensor, skip: Tensor, threshold: Tensor, offset: Tensor, after: Tensor) -> Tensor:
-        sums = functional.conv2d(signs(maps + threshold), self._factors, stride=self._stride, padding=1)
+        sums = functional.conv2d(signs(maps + threshold), self._weights, stride=self._stride, padding=1)
         result = sums.mul_(self._factor.view(1, -1, 1, 1)).add_(offset).add_(skip)
         result = functional.prelu(result, self._slope).add_(after)
         return result.contiguous(memory_format=torch.channels_last)
@@ -130,7 +170,7 @@ class PreparedBlock:
         threshold = threshold.flatten().contiguous()
         for index in range(len(maps)):
             self._kernel.block(
-                maps[index].data_ptr(), threshold.data_ptr(), bits.data_ptr(), self._words.data_ptr(),
+                maps[index].data_ptr(), threshold.data_ptr(), bits.data_ptr(), self._weights.data_ptr(),
                 *(values.data_ptr() for values in constants), skip[index].data_ptr(), result[index].data_ptr(),
                 height, width, inputs, outputs, self._stride, self._wide,
             )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from MedSegUncertaintyLib.models.backbones import build_backbone
 from MedSegUncertaintyLib.models.hidiff.binary import Moment
 from MedSegUncertaintyLib.models.hidiff.diffusion import BernoulliDiffusion, Kind, Schedule
-from MedSegUncertaintyLib.models.hidiff.kernels import found_kernel, prepare
+from MedSegUncertaintyLib.models.hidiff.kernels import prepared
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner, packed_state
 from MedSegUncertaintyLib.models.hidiff.segmentor import TAPPED_SCALES, Segmentor
 from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField
@@ -119,7 +119,7 @@ class HiDiff(nn.Module):
         diffusion = self.diffusion
         if steps is not None:
             diffusion = BernoulliDiffusion(diffusion.schedule.trailing(int(steps.item())), diffusion.predicts)
-        prepared = prepare(self.refiner, len(self.diffusion), found_kernel())
+        ready = prepared(self.refiner, len(self.diffusion))
         count = len(noise["start"])
         # A sign that rounding turns changes a whole sample, and rounding depends on the batch; one draw at a time is
         # the same whatever others are made with it.
@@ -127,14 +127,14 @@ class HiDiff(nn.Module):
         parts = (
             {name: values[first : first + size] for name, values in noise.items()} for first in range(0, count, size)
         )
-        return torch.cat([logits_of(self._draw(encoding, part, diffusion, prepared)) for part in parts])
+        return torch.cat([logits_of(self._draw(encoding, part, diffusion, ready)) for part in parts])
 
     def _draw(
         self,
         encoding: Encoding,
         noise: Mapping[str, Tensor],
         diffusion: BernoulliDiffusion,
-        prepared: Mapping[nn.Module, Any],
+        ready: Mapping[nn.Module, Any],
     ) -> Tensor:
         """Last predictions (S, K, H, W) of draws that are made together."""
         numbers, draws = diffusion.schedule.steps.tolist(), self._draws()
@@ -143,7 +143,7 @@ class HiDiff(nn.Module):
 
         def predict(state: Tensor, index: int) -> Tensor:
             number = numbers[index]
-            moment = Moment(torch.tensor([number], device=state.device), prepared=prepared)
+            moment = Moment(torch.tensor([number], device=state.device), prepared=ready)
             return self.refiner(state, encoding["stem"], [maps[number : number + 1] for maps in conditions], moment)
 
         def uniform(draw: int) -> Tensor:

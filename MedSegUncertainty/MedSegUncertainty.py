@@ -56,6 +56,7 @@ class MedSegUncertaintyParameterNode:
         temperature: Scale of the noise, 1 as it was trained.
         classWeights: How far each structure moves from its mean; empty for all as trained.
         scales: What is wanted of each scale of the samples; empty for all as trained.
+        steps: In how many steps each sample is drawn; 0 for all that the model has.
         device: Where the network runs.
         allowCpu: Whether to go on with the CPU when the memory of the graphics card runs out.
         exampleView: Slice view in which the user paints examples.
@@ -71,6 +72,7 @@ class MedSegUncertaintyParameterNode:
     temperature: Annotated[float, WithinRange(0, 2)] = 1.0
     classWeights: list[float]
     scales: list[str]
+    steps: int = 0
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     allowCpu: bool = True
     exampleView: slicer.vtkMRMLSliceNode
@@ -361,6 +363,6 @@ class MedSegUncertaintyTest(ScriptedLoadableModuleTest):
         named = {widget.property("SlicerParameterName") for widget in vars(ui).values() if hasattr(widget, "property")}
         named.discard(None)
         self.assertEqual(
-            named | {"packageName", "classWeights", "scales", "result"},
+            named | {"packageName", "classWeights", "scales", "steps", "result"},
             set(MedSegUncertaintyParameterNode.allParameters),
         )

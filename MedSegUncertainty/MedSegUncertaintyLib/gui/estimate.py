@@ -22,13 +22,18 @@ def deviceKind(description: str) -> str:
     return description.split(",")[0].strip().lower()
 
 
+def wholeSamples(package: ModelPackage, samples: int, steps: int | None) -> float:
+    """How many samples of all steps take as long as so many of fewer steps; ``steps`` is None for all."""
+    return samples if steps is None else samples * steps / package.steps
+
+
 class Pace:
     """Seconds per million voxels of a package on a device: of the network, and of each sample."""
 
     def __init__(self, package: ModelPackage, device: str) -> None:
         self._key = f"{SETTINGS}/{package.name}/{deviceKind(device).replace('/', ' ')}"
 
-    def seconds(self, voxels: float, samples: int, isWarm: bool) -> float | None:
+    def seconds(self, voxels: float, samples: float, isWarm: bool) -> float | None:
         """What a run will take, with the start of the process unless it ``isWarm``; None before the first run."""
         settings = qt.QSettings()
         encode, draw = (settings.value(f"{self._key}/{part}") for part in ("encode", "draw"))
@@ -37,7 +42,7 @@ class Pace:
         start = 0.0 if isWarm else float(settings.value(START) or 0.0)
         return start + (float(encode) + samples * float(draw)) * voxels / 1e6
 
-    def keep(self, voxels: float, samples: int, encodeSeconds: float | None, drawSeconds: float) -> None:
+    def keep(self, voxels: float, samples: float, encodeSeconds: float | None, drawSeconds: float) -> None:
         """Remember what a run took; the network is left out where an earlier encoding was used."""
         settings = qt.QSettings()
         if encodeSeconds is not None:

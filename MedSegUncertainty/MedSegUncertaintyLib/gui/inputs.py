@@ -11,9 +11,10 @@ from slicer.i18n import tr as _
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.gui.channels import ChannelSelectors
 from MedSegUncertaintyLib.gui.class_weights import ClassWeights
+from MedSegUncertaintyLib.gui.draw_steps import DrawSteps
 from MedSegUncertaintyLib.gui.models import WARNING_COLOR, ModelList, whatMisfits
 from MedSegUncertaintyLib.gui.region import placeRegion
-from MedSegUncertaintyLib.gui.scales import ScaleControls, scalesOf
+from MedSegUncertaintyLib.gui.scales import ScaleControls
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.packages.fitting import ImageFacts
 from MedSegUncertaintyLib.packages.package import Channel, ModelPackage
@@ -37,6 +38,7 @@ class InputsPanel:
         self._channels = ChannelSelectors(ui.channelsFrame, changed)
         self._weights = ClassWeights(ui.classWeightsFrame, lambda: self._parameters)
         self._scales = ScaleControls(ui.scalesFrame, lambda: self._parameters)
+        self._steps = DrawSteps(ui.stepsSpinBox, lambda: self._parameters)
         ui.misfitLabel.setStyleSheet(f"color: {WARNING_COLOR}")
         ui.placeRegionButton.connect("clicked()", self.placeRegion)
         ui.showRegionCheckBox.connect("clicked(bool)", self.showRegion)
@@ -72,7 +74,9 @@ class InputsPanel:
         self._ui.ssnGroup.setVisible(isSsn)
         hasScales = self._scales.show(package)
         self._ui.scalesGroup.setVisible(hasScales)
-        self._ui.redrawButton.setVisible(isSsn or hasScales)
+        hasSteps = self._steps.show(package)
+        self._ui.stepsGroup.setVisible(hasSteps)
+        self._ui.redrawButton.setVisible(isSsn or hasScales or hasSteps)
         self._weights.show([structure.name for structure in package.structures] if isSsn else [])
 
     def whyNot(self) -> str:
@@ -105,13 +109,24 @@ class InputsPanel:
             BadInputError: The region is empty.
         """
         p = self._parameters
-        weights = self._weights.values(len(self.package.structures)) if self.package.family == "ssn" else []
-        scales = tuple(self._scales.values(self.package))
-        # Where every scale has a temperature of its own, the slider of another family does not count.
-        temperature = 1.0 if scalesOf(self.package) else p.temperature
+        isSsn = self.package.family == "ssn"  # what is set of another family does not count
         return InferenceRequest(
-            p.packageName, p.samples, p.seed, self._region(), p.device, temperature, p.allowCpu, tuple(weights), scales
+            p.packageName,
+            p.samples,
+            p.seed,
+            self._region(),
+            p.device,
+            p.temperature if isSsn else 1.0,
+            p.allowCpu,
+            tuple(self._weights.values(len(self.package.structures))) if isSsn else (),
+            tuple(self._scales.values(self.package)),
+            self.steps,
         )
+
+    @property
+    def steps(self) -> int | None:
+        """In how many steps each sample is drawn; None for all, or for a model without steps."""
+        return self._steps.value(self.package)
 
     @property
     def channelNodes(self) -> dict[str, Any]:
@@ -166,6 +181,6 @@ class InputsPanel:
 
     def _onModelChosen(self, name: str) -> None:
         if name != self._parameters.packageName:
-            self._parameters.classWeights, self._parameters.scales = [], []
+            self._parameters.classWeights, self._parameters.scales, self._parameters.steps = [], [], 0
         self._parameters.packageName = name
         self._changed()

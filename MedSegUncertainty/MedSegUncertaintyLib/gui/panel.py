@@ -11,7 +11,7 @@ from slicer.util import VTKObservationMixin
 
 from MedSegUncertaintyLib.errors import MedSegError
 from MedSegUncertaintyLib.gui.device import DeviceLine
-from MedSegUncertaintyLib.gui.estimate import START, Pace, StageWatch, estimateText, memoryBytes
+from MedSegUncertaintyLib.gui.estimate import START, Pace, StageWatch, estimateText, memoryBytes, wholeSamples
 from MedSegUncertaintyLib.gui.exporting import ExportMenu
 from MedSegUncertaintyLib.gui.inputs import InputsPanel
 from MedSegUncertaintyLib.gui.installing import ensureInstalled, missingRequirements
@@ -186,7 +186,8 @@ class Panel(VTKObservationMixin):
 
     def onResult(self, nodes: ResultNodes, result: InferenceResult, watch: StageWatch) -> None:
         """Show a result, and remember how long it took."""
-        Pace(result.package, result.provenance["device"]).keep(self._voxels, result.request.samples, *watch.seconds())
+        samples = wholeSamples(result.package, result.request.samples, result.request.steps)
+        Pace(result.package, result.provenance["device"]).keep(self._voxels, samples, *watch.seconds())
         replaced, self._replaced = self._replaced, None
         self._export.keep(nodes, result)
         self._viewer.show(nodes)
@@ -275,7 +276,8 @@ class Panel(VTKObservationMixin):
             return
         package, (voxels, ownVoxels) = self._inputs.package, self._inputs.voxels()
         device = self._device.report.text if self._device.report is not None else ""
-        seconds = Pace(package, device).seconds(voxels, self._parameters.samples, self._running.isWarm)
+        samples = wholeSamples(package, self._parameters.samples, self._inputs.steps)
+        seconds = Pace(package, device).seconds(voxels, samples, self._running.isWarm)
         self._ui.estimateLabel.text = estimateText(seconds, memoryBytes(ownVoxels, package))
         self._device.show(seconds)
 

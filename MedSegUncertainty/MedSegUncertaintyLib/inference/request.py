@@ -66,6 +66,8 @@ class InferenceRequest:
             a negative number the other way. For families that have this control, such as SSN; empty for all 1.
         scales: What is wanted of each scale of the samples, coarsest first, besides ``temperature``. For families whose
             samples have scales, such as HPU-Net; empty for samples at all of them.
+        steps: In how many steps each sample is drawn; fewer are faster. For families that draw in steps, such as
+            HiDiff; ``None`` for all of them.
     """
 
     package: str
@@ -77,6 +79,7 @@ class InferenceRequest:
     allow_cpu: bool = True
     class_weights: tuple[float, ...] = ()
     scales: tuple[Scale, ...] = ()
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MAX_SAMPLES:
@@ -87,6 +90,8 @@ class InferenceRequest:
             raise BadInputError(f"The temperature must be between 0 and 10, not {self.temperature:g}.")
         if not all(-10.0 <= weight <= 10.0 for weight in self.class_weights):
             raise BadInputError("Class weights must be between -10 and 10.")
+        if self.steps is not None and self.steps < 1:
+            raise BadInputError(f"The number of steps must be at least 1, not {self.steps}.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -174,7 +174,7 @@ def draw_controls(model: SamplerModule, package: ModelPackage, request: Inferenc
     """What a request sets of the model's draws.
 
     Raises:
-        BadInputError: The model has no such control, or it does not fit the structures or the scales.
+        BadInputError: The model has no such control, or it does not fit the structures, the scales or the steps.
     """
     controls = {}
     if request.class_weights:
@@ -189,6 +189,9 @@ def draw_controls(model: SamplerModule, package: ModelPackage, request: Inferenc
     if request.scales:
         package.check_scales(len(request.scales))
         controls["scales"] = torch.tensor([scale.temperature for scale in request.scales])
+    if request.steps is not None:
+        package.check_steps(request.steps)
+        controls["steps"] = torch.tensor([request.steps])
     return controls
 
 

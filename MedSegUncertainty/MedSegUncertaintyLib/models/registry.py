@@ -32,8 +32,8 @@ FAMILIES: dict[str, str] = {
 }
 """Family name to its module, which has ``build(arguments)`` and ``build_objective(settings)``.
 
-A family whose samples vary by scale also has ``scales(arguments)``, and one whose samples have a name of their own
-``sample_kind(arguments)``.
+A family whose samples vary by scale also has ``scales(arguments)``, one that draws them in steps ``steps(arguments)``,
+and one whose samples have a name of their own ``sample_kind(arguments)``.
 """
 
 BY_EXAMPLE = frozenset({"universeg"})
@@ -67,9 +67,22 @@ def scales(family: str, arguments: Mapping[str, Any]) -> tuple[tuple[int, ...], 
     Raises:
         PackageError: The family is unknown, or it does not take these arguments.
     """
-    find = getattr(_module(family), "scales", None)
-    with _arguments_of(family):
-        return tuple(find(arguments)) if find else ()
+    return tuple(_told(family, "scales", arguments, ()))
+
+
+def steps(family: str, arguments: Mapping[str, Any]) -> int:
+    """In how many steps a family draws a sample, if nobody asks for fewer; 0 for one that has no steps.
+
+    Imports no torch.
+
+    Args:
+        family: A key of :data:`FAMILIES`.
+        arguments: As in :func:`build`.
+
+    Raises:
+        PackageError: The family is unknown, or it does not take these arguments.
+    """
+    return int(_told(family, "steps", arguments, 0))
 
 
 def sample_kind(family: str, arguments: Mapping[str, Any]) -> str:
@@ -82,9 +95,7 @@ def sample_kind(family: str, arguments: Mapping[str, Any]) -> str:
     Raises:
         PackageError: The family is unknown, or it does not take these arguments.
     """
-    find = getattr(_module(family), "sample_kind", None)
-    with _arguments_of(family):
-        return str(find(arguments)) if find else MODEL_SAMPLES
+    return str(_told(family, "sample_kind", arguments, MODEL_SAMPLES))
 
 
 def build_objective(family: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -104,6 +115,13 @@ def build_objective(family: str, settings: Mapping[str, Any]) -> Callable[..., d
         raise PackageError(
             f'The objective of the model family "{family}" does not take these settings: {error}.'
         ) from error
+
+
+def _told(family: str, name: str, arguments: Mapping[str, Any], default: Any) -> Any:
+    """What the function of this name in the family's module says of a package; the default where there is none."""
+    tell = getattr(_module(family), name, None)
+    with _arguments_of(family):
+        return tell(arguments) if tell else default
 
 
 @contextmanager

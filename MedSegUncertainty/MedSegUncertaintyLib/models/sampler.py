@@ -54,8 +54,9 @@ class Sampler(Protocol):
         size_multiple: Every spatial size of an image given to :meth:`encode` must be a multiple of this; one number for
             all axes or one along each. A tile begins at multiples of it, too.
         blendable: Whether a draw is linear in the fields of the encoding, so that tiles may be blended before drawing.
-        controls: Further arguments of :meth:`draw` that a request may give: "class_weights", or "scales", a factor of
-            the noise fields "scale 0", "scale 1", ... (see :func:`scale_name`).
+        controls: Further arguments of :meth:`draw` that a request may give: "class_weights"; "scales", a factor of the
+            noise fields "scale 0", "scale 1", ... (see :func:`scale_name`); "steps", in how many steps to draw, as one
+            element.
     """
 
     spatial_dims: int

@@ -204,6 +204,15 @@ class ModelPackage:
         return registry.scales(self.family, self.arguments)
 
     @property
+    def steps(self) -> int:
+        """In how many steps each sample is drawn, if nobody asks for fewer; 0 where its family has no steps.
+
+        Raises:
+            PackageError: The family is unknown or does not take the package's arguments.
+        """
+        return registry.steps(self.family, self.arguments)
+
+    @property
     def sample_kind(self) -> str:
         """What its samples are, in words for the user (see ``models.sample_kinds``).
 
@@ -226,6 +235,18 @@ class ModelPackage:
                 f"The samples of {self.name} have {count} scales and need an entry for each, coarsest first, not "
                 f"{entries}."
             )
+
+    def check_steps(self, steps: int) -> None:
+        """Make sure that samples can be drawn in so many steps.
+
+        Raises:
+            BadInputError: They are not drawn in steps, or in fewer.
+        """
+        count = self.steps
+        if not count:
+            raise BadInputError(f"The samples of {self.name} are not drawn in steps; leave the number of steps out.")
+        if steps > count:
+            raise BadInputError(f"The samples of {self.name} are drawn in 1 to {count} steps, not {steps}.")
 
     def check_channels(self, roles: Collection[str]) -> None:
         """Make sure that an image and further ones with these roles are what the model needs.

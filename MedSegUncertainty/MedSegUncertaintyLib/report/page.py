@@ -50,7 +50,7 @@ def build_page(result: InferenceResult, document: Document, pictures: PictureSet
     """The report as HTML text."""
     title = f"Segmentation uncertainty: {document['image']['name']}"
     sections = (
-        _header(document),
+        _header(result, document),
         _volumes_at_a_glance(result, document),
         _pictures(result, document, pictures),
         scale_section(result, pictures.pictures),
@@ -79,7 +79,7 @@ def milliliters(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _header(document: Document) -> str:
+def _header(result: InferenceResult, document: Document) -> str:
     request, provenance = document["request"], document["provenance"]
     package, weights = document["package"], request["class_weights"]
     facts = {
@@ -92,6 +92,7 @@ def _header(document: Document) -> str:
         "Seed / temperature": f"{request['seed']} / {request['temperature']:g}",
         **({"Class weights": ", ".join(f"{weight:g}" for weight in weights)} if weights else {}),
         **({"Scales": _scales(request["scales"])} if request["scales"] else {}),
+        **({"Steps": f"{request['steps']} of {result.package.steps}"} if request["steps"] else {}),
         "Region of interest": _roi(request["roi"]),
         "Image grid": _grid(document),
         "Device": provenance.get("device", request["device"]),

@@ -8,12 +8,20 @@ if TYPE_CHECKING:
     from MedSegUncertaintyLib.models.hidiff.network import HiDiff
     from MedSegUncertaintyLib.models.hidiff.objective import HiDiffObjective
 
+STEPS = 10
+"""Of a diffusion whose package does not say how many it has."""
+
 
 def build(arguments: dict[str, Any]) -> "HiDiff":
     """Network from the constructor arguments of a package; imports torch."""
     from MedSegUncertaintyLib.models.hidiff.network import build as build_network
 
     return build_network(arguments)
+
+
+def steps(arguments: dict[str, Any]) -> int:
+    """In how many steps a package draws a sample, if nobody asks for fewer; without torch."""
+    return int(arguments.get("steps", STEPS))
 
 
 def sample_kind(arguments: dict[str, Any]) -> str:

@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from MedSegUncertaintyLib.models.hidiff.binary import Block, Moment
-from MedSegUncertaintyLib.models.hidiff.kernels import compile_kernel, load_kernel, prepare
+from MedSegUncertaintyLib.models.hidiff.kernels import prepare
 from MedSegUncertaintyLib.models.hidiff.network import HiDiff
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner, packed_state
 from MedSegUncertaintyLib.models.hidiff.segmentor import Segmentor
+from MedSegUncertaintyLib.models.hidiff.xnor import compile_kernel, load_kernel
 from MedSegUncertaintyLib.models.registry import build
 from safetensors.torch import save
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import urllib.parse
 import zipfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from MedSegUncertaintyLib import folders
 from MedSegUncertaintyLib.errors import CanceledError, PackageError
 from MedSegUncertaintyLib.packages.package import BLOCK, METADATA, ModelPackage, read_metadata
 
@@ -53,14 +53,8 @@ class ListedPackage:
 
 
 def user_folder() -> Path:
-    """Where packages that the user adds are kept; it survives updates of the extension and need not exist yet."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "MedSegUncertainty" / "Models"
+    """Where packages that the user adds are kept."""
+    return folders.user_folder("Models")
 
 
 def search_folders() -> list[Path]:

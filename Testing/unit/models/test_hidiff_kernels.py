@@ -3,7 +3,6 @@
 import copy
 import gc
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from MedSegUncertaintyLib.models.hidiff import kernels
 from MedSegUncertaintyLib.models.hidiff.binary import Block, Form, Moment, TimeShift
 from MedSegUncertaintyLib.models.hidiff.kernels import PreparedBlock, prepare, prepared, weight_words
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner
+from MedSegUncertaintyLib.models.hidiff.xnor import compile_kernel, load_kernel
 from torch import Tensor, nn
 
 SHAPES = [
@@ -27,10 +27,10 @@ SHAPES = [
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = kernels.compile_kernel(tmp_path_factory.mktemp("xnor"))
+    path = compile_kernel(tmp_path_factory.mktemp("xnor"))
     if path is None:
         pytest.skip("needs a C compiler, which is not here")
-    return kernels.load_kernel(path)
+    return load_kernel(path)
 
 
 def varied(module: nn.Module) -> nn.Module:
@@ -180,12 +180,3 @@ def test_what_is_ready_goes_with_its_refiner() -> None:
     del refiner
     gc.collect()
     assert len(kernels._KEPT) < count
-
-
-def test_nothing_is_compiled_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "xnor.c")
-    kernels.found_kernel.cache_clear()
-    assert kernels.found_kernel() is None
-    kernels.found_kernel.cache_clear()
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
-    assert kernels.compile_kernel(tmp_path) is None

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import zipfile
 from pathlib import Path
 from urllib.request import HTTPRedirectHandler, Request
@@ -51,7 +52,7 @@ def test_order_of_folders(monkeypatch, tmp_path):
     [("win32", ("data",)), ("linux", ("data",)), ("darwin", ("home", "Library", "Application Support"))],
 )
 def test_folder_of_the_user(monkeypatch, tmp_path, platform, parts):
-    monkeypatch.setattr(store.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     assert store.user_folder() == tmp_path.joinpath(*parts, "MedSegUncertainty", "Models")
 
 

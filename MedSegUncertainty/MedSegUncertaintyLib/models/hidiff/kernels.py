@@ -1,18 +1,13 @@
 """Blocks of signs in inference: with weights made ready once, and by bit counts where the machine has them.
 
-Without a compiled ``xnor.c`` everything runs in PyTorch. Both ways round the same operations in the same order, and
-sums of signs are exact, so they give the same bits.
+Without the library of :mod:`~MedSegUncertaintyLib.models.hidiff.xnor` everything runs in PyTorch. Both ways round the
+same operations in the same order, and sums of signs are exact, so they give the same bits.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,49 +17,11 @@ from torch.nn import functional
 
 from MedSegUncertaintyLib.models.hidiff.binary import Block, Moment, TimeShift, signs
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner
+from MedSegUncertaintyLib.models.hidiff.xnor import Kernel, found_kernel
 
-SOURCE = Path(__file__).with_name("xnor.c")
-# Contraction would round a product and a sum together.
-FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
 WORD = 64
 
-Kernel = Any
-"""A compiled ``xnor.c``, or None for PyTorch."""
-
 _KEPT: WeakKeyDictionary[Refiner, _Kept] = WeakKeyDictionary()
-
-
-def compile_kernel(folder: Path) -> Path | None:
-    """Compile ``xnor.c`` into a folder; None if there is no C compiler or it fails."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        return None
-    path = folder / "xnor.so"
-    for flags in ((*FLAGS, "-fopenmp"), FLAGS):
-        command = [compiler, *flags, "-o", str(path), str(SOURCE)]
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return path
-    return None
-
-
-def load_kernel(path: Path) -> Kernel:
-    """The compiled kernel in a file."""
-    library = ctypes.CDLL(str(path))
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.block.argtypes = [pointer] * 10 + [number] * 5 + [ctypes.c_int]
-    library.block.restype = None
-    library.is_fast.restype = ctypes.c_int
-    return library
-
-
-@functools.cache
-def found_kernel() -> Kernel:
-    """The compiled kernel beside its source, if somebody has built one and this machine is fast with it."""
-    for path in (SOURCE.with_suffix(suffix) for suffix in (".so", ".dylib", ".dll")):
-        if path.is_file():
-            kernel = load_kernel(path)
-            return kernel if kernel.is_fast() else None
-    return None
 
 
 def prepared(refiner: Refiner, steps: int) -> dict[nn.Module, Any]:

@@ -168,6 +168,25 @@ def marks_of(labels: Volume, stack: Stack, label: int, name: str, absent: Sequen
     return Marks({int(number): on_stack[number] for number in np.flatnonzero(areas)}, frozenset(numbers))
 
 
+def says_everything(structures: Sequence[Marks]) -> bool:
+    """Whether every slice with an outline is outlined or marked as empty for each of the structures.
+
+    Then what is left in it is background. An outline alone says nothing about the structures that it leaves out.
+    """
+    outlined = {number for marks in structures for number in marks.masks}
+    return all(outlined <= marks.masks.keys() | marks.absent for marks in structures)
+
+
+def united(structures: Sequence[Marks]) -> Marks:
+    """The marks of several structures, which say everything, as those of a single one."""
+    outlined = {number for marks in structures for number in marks.masks}
+    masks = {
+        number: np.any([marks.masks[number] for marks in structures if number in marks.masks], axis=0)
+        for number in sorted(outlined)
+    }
+    return Marks(masks, frozenset.intersection(*(marks.absent for marks in structures)))
+
+
 def _range_of(stack: Stack) -> str:
     ends = sorted((stack.index_of(0), stack.index_of(len(stack.images) - 1)))
     return f"{ends[0]} to {ends[1]}"

@@ -20,19 +20,21 @@ from MedSegUncertaintyLib.propagation.examples import (
     check_example,
     marks_of,
     plane_with_fewest,
+    says_everything,
     structures_of,
+    united,
 )
 from MedSegUncertaintyLib.propagation.remembering import Remembering
 from MedSegUncertaintyLib.propagation.request import ALL, PropagationRequest
 from MedSegUncertaintyLib.propagation.returning import returned_dice
-from MedSegUncertaintyLib.propagation.scenes import Framed, frame
+from MedSegUncertaintyLib.propagation.scenes import frame
 from MedSegUncertaintyLib.propagation.stacks import Stack, make_stack
 from MedSegUncertaintyLib.propagation.walk import Network, Scene
 from MedSegUncertaintyLib.uncertainty.statistics import most_probable
 from MedSegUncertaintyLib.volumes.geometry import Volume
 
 SHARPNESS = 10.0
-"""Of the softmax over several structures' probabilities and that of none of them (the UniverSeg authors' demo)."""
+"""Of the softmax over the probabilities of background and several structures (the UniverSeg authors' demo)."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,12 @@ class Session:
         structures: What is segmented.
         stack: Slices of the query.
         plane: In which they lie.
-        marks: The outlined and the empty slices of each structure.
+        marks: The outlined and the empty slices of each task. The tasks are the structures in order and, where outlines
+            leave nothing unsaid about several, background: as its complement, all structures together, which is the
+            same question in the way that the network was mostly trained to answer.
         network: As given.
         remembering: The same, which answers the same question once.
-        framed: What each structure's walk sees.
+        framed: What the walk of each task sees.
 
     Raises:
         BadInputError: An example cannot be used; one sentence says which and why.
@@ -117,24 +121,31 @@ class Session:
             if example.image is not None
         ]
         self.marks: list[Marks] = []
-        self.framed: list[Framed] = []
+        others_of: list[list[Marks]] = []
         for structure, label in zip(self.structures, labels, strict=True):
             own = [marks_of(labels, self.stack, label, structure.name, absent[structure.name]) for labels in here]
             marks = _together(own, structure.name) if own else Marks({}, _numbers(self.stack, absent[structure.name]))
-            others = [
-                (stack, marks_of(other.labels, stack, label, structure.name, other.absent.get(structure.name, ())))
-                for stack, other in elsewhere
+            found = [
+                marks_of(example.labels, stack, label, structure.name, example.absent.get(structure.name, ()))
+                for stack, example in elsewhere
             ]
-            others = [(stack, found) for stack, found in others if found.masks]
-            if not marks.masks and not others:
+            if not marks.masks and not any(other.masks for other in found):
                 raise BadInputError(
                     f"No outline of {structure.name} lies in the region that is looked at; enlarge the region."
                 )
             self.marks.append(marks)
+            others_of.append(found)
+        images = (self.marks, *zip(*others_of, strict=True))
+        if len(self.structures) > 1 and all(map(says_everything, images)):
+            self.marks.append(united(self.marks))
+            others_of.append([united(own) for own in zip(*others_of, strict=True)])
+        self.framed = []
+        for marks, found in zip(self.marks, others_of, strict=True):
+            others = [(stack, own) for (stack, _), own in zip(elsewhere, found, strict=True) if own.masks]
             self.framed.append(frame(self.stack, marks, others, size, roi is not None, device))
 
     def calibrate(self, heard: Callable[[], None] = lambda: None) -> list[Calibration]:
-        """Leave examples out to learn how to combine, how far to trust, and what to expect, per structure.
+        """Leave examples out to learn how to combine, how far to trust, and what to expect, per task.
 
         What to expect in an image without outlines of its own says whether the first sample leads back to the examples.
         Draws made before are as the shape and the network count by default; this takes about as long as two samples.
@@ -147,12 +158,12 @@ class Session:
                 self._calibrations[number] = self._calibrated(number, framed.scene, heard)
         return [self._calibrations[number] for number in range(len(self.framed))]
 
-    def _calibrated(self, structure: int, scene: Scene, heard: Callable[[], None]) -> Calibration:
+    def _calibrated(self, task: int, scene: Scene, heard: Callable[[], None]) -> Calibration:
         calibration = calibrate(self.remembering, scene, heard)
         if scene.outlined:
             return calibration
         found = {}
-        for number, logits in draw(self.remembering, scene, calibration, (self._seed, structure, 0)):
+        for number, logits in draw(self.remembering, scene, calibration, (self._seed, task, 0)):
             heard()
             found[number] = logits
         expected = returned_dice(self.network, scene, found, heard)
@@ -169,34 +180,36 @@ class Session:
         waiting: dict[int, dict[int, np.ndarray]] = {}
         # Every walk comes to every slice once, each in an order of its own.
         for step in zip(*walks, strict=True):
-            for structure, (number, probability) in enumerate(step):
+            for task, (number, probability) in enumerate(step):
                 found = waiting.setdefault(number, {})
-                found[structure] = probability
+                found[task] = probability
                 if len(found) == len(walks):
                     yield self._combined(number, waiting.pop(number))
 
-    def _walk(self, structure: int, sample: int, start: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Probability (rows, columns) of one structure in every slice; outlined slices are what the user says."""
-        framed, marks = self.framed[structure], self.marks[structure]
-        calibration = self._calibrations.get(structure, Calibration())
+    def _walk(self, task: int, sample: int, start: int | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Probability (rows, columns) of one task in every slice; outlined slices are what the user says."""
+        framed, marks = self.framed[task], self.marks[task]
+        calibration = self._calibrations.get(task, Calibration())
         for number, mask in marks.masks.items():
             yield number, mask.astype(np.float32)
         nothing = np.zeros(self.stack.images.shape[1:], np.float32)
         for number in marks.absent:
             yield number, nothing
-        seed = (self._seed, structure, sample)
+        seed = (self._seed, task, sample)
         network = self.network if sample else self.remembering
         for number, logits in draw(network, framed.scene, calibration, seed, start):
             yield number, framed.on_slice(logits, calibration.temperature)
 
     def _combined(self, number: int, found: dict[int, np.ndarray]) -> FinishedSlice:
         """Probabilities over background and all structures."""
-        own = np.stack([found[structure] for structure in range(len(self.structures))])
-        if len(own) == 1:
+        count = len(self.structures)
+        own = np.stack([found[structure] for structure in range(count)])
+        if count == 1:
             probabilities = np.concatenate([1 - own, own])
         else:
-            probabilities = competing(own)
-            for structure, marks in enumerate(self.marks):
+            any_of_them = found[count] if count in found else own.max(axis=0)
+            probabilities = competing(1 - any_of_them, own)
+            for structure, marks in enumerate(self.marks[:count]):
                 if number in marks.masks:
                     _settle(probabilities, structure + 1, marks.masks[number])
         return FinishedSlice(self.stack, number, probabilities)
@@ -215,19 +228,21 @@ class Session:
                     **self._calibrations.get(number, Calibration()).to_json(),
                 }
                 for number, (structure, marks, framed) in enumerate(
-                    zip(self.structures, self.marks, self.framed, strict=True)
+                    zip(self.structures, self.marks, self.framed, strict=False)  # background has no name
                 )
             },
+            "background_by_example": len(self.framed) > len(self.structures),
         }
 
 
-def competing(own: np.ndarray) -> np.ndarray:
-    """Probabilities (structures + 1, rows, columns) of structures that were segmented one by one (structures, ...).
+def competing(background: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Probabilities (structures + 1, rows, columns) of background and structures that were segmented one by one.
 
-    What no structure wants is background: an outline says nothing about the structures that it leaves out, so there
-    are no examples of background to show to the network.
+    Args:
+        background: (rows, columns).
+        own: (structures, rows, columns).
     """
-    scores = SHARPNESS * np.concatenate([1 - own.max(axis=0, keepdims=True), own])
+    scores = SHARPNESS * np.concatenate([background[None], own])
     exponentials = np.exp(scores - scores.max(axis=0, keepdims=True))
     return (exponentials / exponentials.sum(axis=0, keepdims=True)).astype(np.float32)
 

@@ -140,9 +140,55 @@ def test_several_structures_compete(ball_volume, ball_outlines):
         assert (parts[14].argmax(axis=0)[outlined == label] == label).all()
 
 
+def halves(outlines: Volume, *cut: int) -> Example:
+    """The outlined ball as two structures, cut in some slices; elsewhere it is the first one."""
+    labels = outlines.array.copy()
+    for number in cut:
+        labels[number, 16:] *= 2
+    return Example(Volume(labels, outlines.geometry), names={1: "front", 2: "back"})
+
+
+@pytest.mark.parametrize(
+    ("cut", "absent", "is_known"),
+    [
+        ((9, 14, 19), {}, True),
+        ((14,), {}, False),
+        ((14,), {"back": (9, 19)}, True),
+        ((14,), {"back": (9,)}, False),
+        ((14,), {"back": (9, 19), ALL: (2, 26)}, True),
+    ],
+)
+def test_background_is_a_task_where_outlines_leave_nothing_unsaid(ball_volume, ball_outlines, cut, absent, is_known):
+    own = session(ball_volume, halves(ball_outlines, *cut), absent=absent)
+    assert own.to_json()["background_by_example"] == is_known
+    assert len(own.framed) == 2 + is_known
+    if is_known:
+        together = own.marks[2]
+        for number, mask in together.masks.items():
+            assert np.array_equal(own.stack.on_volume(number, mask), ball()[own.stack.index_of(number)])
+        assert {own.stack.index_of(n) for n in together.absent} == set(absent.get(ALL, ()))
+
+
+def test_background_by_example_ends_what_structures_on_their_own_spill(ball_volume, ball_outlines):
+    """A network that finds too much of each half is held by what it knows of both together."""
+
+    def spilling(target, images, masks):
+        whole = masks.flatten(1).sum(dim=1).max() > 0.9 * ball()[14].sum()
+        return 20 * (target - 0.5) if whole else torch.full_like(target, 1.0)
+
+    own = session(ball_volume, halves(ball_outlines, 9, 14, 19), network=spilling)
+    part = next(part for part in own.slices(0) if part.index == 12)
+    assert overlap(part.labels > 0, ball()[12]) > 0.95
+
+
+def test_single_structure_has_no_task_of_background(ball_volume, ball_outlines):
+    assert len(session(ball_volume, Example(ball_outlines)).framed) == 1
+
+
 def test_background_wins_where_no_structure_is_likely():
-    assert competing(np.array([0.1, 0.2]).reshape(2, 1, 1)).argmax(axis=0) == 0
-    assert competing(np.array([0.6, 0.7]).reshape(2, 1, 1)).argmax(axis=0) == 2
+    own = np.array([0.1, 0.2, 0.6]).reshape(3, 1, 1)
+    assert competing(np.full((1, 1), 0.9), own).argmax(axis=0) == 0
+    assert competing(np.full((1, 1), 0.4), own).argmax(axis=0) == 3
 
 
 def test_region_of_interest_bounds_the_result(package, ball_volume, ball_outlines):

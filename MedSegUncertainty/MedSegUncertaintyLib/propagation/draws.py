@@ -11,6 +11,7 @@ import torch
 from MedSegUncertaintyLib.propagation.augmentation import Change
 from MedSegUncertaintyLib.propagation.calibration import Calibration
 from MedSegUncertaintyLib.propagation.supports import Pool
+from MedSegUncertaintyLib.propagation.tiles import UNREFINED, looked_again
 from MedSegUncertaintyLib.propagation.walk import NOTHING, Fusion, Network, Scene, SupportsOf, walk
 
 STRETCH = 0.4
@@ -25,6 +26,7 @@ def draw(
     The first draw changes nothing, sees every example and combines network and shape as the left-out examples say is
     best. Every other one draws examples with replacement, a change of query and examples together, and one of the
     combinations that are nearly as good; where no mark says how far the structure goes on, it goes farther or less far.
+    A second look sees the same examples, changed in the same way.
 
     Args:
         network: Logits by example.
@@ -34,7 +36,7 @@ def draw(
         start: Slices near to this one come first; the order changes no logit.
 
     Yields:
-        Number and logits (size, size) of a slice, in no order but that of the walk.
+        Number and logits (size, size) of a slice, in no order but that of the walk; of more pixels after a second look.
     """
     rng = np.random.default_rng(seed)
     is_first = seed[-1] == 0
@@ -48,16 +50,23 @@ def draw(
         marks={number: change.masks(mask[None])[0] for number, mask in scene.marks.items()},
         images_elsewhere=change.images(scene.images_elsewhere),
         masks_elsewhere=change.masks(scene.masks_elsewhere),
+        closeup=None if scene.closeup is None else scene.closeup.changed(change),
         _outlined={},
     )
     pool = Pool(changed)
-    supports = pool.supports(np.arange(len(pool)) if is_first else pool.drawn(rng))
+    places = np.arange(len(pool)) if is_first else pool.drawn(rng)
+    supports = pool.supports(places)
     if not changed.outlined:
         number, logits = find_structure(network, changed, supports)
         yield number, change.back(logits[None])[0]
         changed = replace(changed, marks={**changed.marks, number: logits.sigmoid()}, _outlined={})
     for number, logits in walk(network, changed, supports, fusion, start):
-        yield number, change.back(logits[None])[0] if bool((logits > NOTHING).any()) else logits
+        if bool((logits > NOTHING).any()):
+            if changed.closeup is not None and calibration.refinement != UNREFINED:
+                examples = pool.outlined(places)
+                logits = looked_again(network, changed.closeup, calibration.refinement, number, logits, examples)
+            logits = change.back(logits[None])[0]
+        yield number, logits
 
 
 def find_structure(network: Network, scene: Scene, supports: SupportsOf) -> tuple[int, torch.Tensor]:

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from MedSegUncertaintyLib.propagation.calibration import MOST_LEFT_OUT, soft_dice
+from MedSegUncertaintyLib.propagation.calibration import found_again, left_out, soft_dice
 from MedSegUncertaintyLib.propagation.examples import Marks
 from MedSegUncertaintyLib.propagation.session import Session
 from MedSegUncertaintyLib.propagation.stacks import Stack
-from MedSegUncertaintyLib.propagation.supports import Pool
-from MedSegUncertaintyLib.propagation.walk import Fusion, Network, Scene, path_to, walk
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 
 OUTLINE, ABSENT = "outline", "absent"
@@ -115,7 +113,10 @@ def guide(session: Session, samples: SampleSet, heard: Callable[[], None] = lamb
     calibrations = session.calibrate(heard)
     for own, structure in enumerate(session.structures):
         marks, scene = session.marks[own], session.framed[own].scene
-        found = left_out(session.remembering, scene, calibrations[own].fusions[0], heard)
+        # A network that remembers was asked all of this before.
+        logits = left_out(session.remembering, scene, calibrations[own].fusions[0], heard)
+        pairs = found_again(session.remembering, scene, logits, calibrations[own].refinement, heard)
+        found = {number: soft_dice(*pair) for number, pair in pairs.items()}
         order = sorted(range(len(stack.images)), key=stack.index_of)
         masks = (_in_order(labels == structure.label, stack) for labels in samples)
         largest = max((int(mask.sum()) for mask in marks.masks.values()), default=0) * float(np.prod(stack.pixel_mm))
@@ -140,26 +141,6 @@ def _in_order(mask: np.ndarray, stack: Stack) -> np.ndarray:
     """Slices of a mask on the box (K, J, I), in the order of the stack: along one of its axes or against it."""
     slices: np.ndarray = np.moveaxis(mask, stack.axis, 0)
     return slices if stack.index_of(0) <= stack.index_of(1) else slices[::-1]
-
-
-def left_out(network: Network, scene: Scene, fusion: Fusion, heard: Callable[[], None]) -> dict[int, float]:
-    """Dice with which outlined slices are found by a walk from the others, by number.
-
-    Those that calibration leaves out are; a network that remembers was asked all of this before.
-    """
-    outlined, dices = scene.outlined, {}
-    if len(outlined) < 2:
-        return {}
-    chosen = np.unique(np.linspace(0, len(outlined) - 1, MOST_LEFT_OUT).round().astype(int))
-    for number in (outlined[place] for place in chosen):
-        rest = scene.without(number)
-        pool = Pool(rest)
-        supports = pool.supports(np.arange(len(pool)))
-        for finished, logits in walk(network, rest, supports, fusion, only=path_to(rest, number)):
-            heard()
-            if finished == number:
-                dices[number] = soft_dice(logits, scene.marks[number])
-    return dices
 
 
 class Slices:

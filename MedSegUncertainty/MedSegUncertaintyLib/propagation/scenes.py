@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from MedSegUncertaintyLib.propagation.closeup import CloseUp
 from MedSegUncertaintyLib.propagation.examples import Marks
 from MedSegUncertaintyLib.propagation.stacks import Stack
 from MedSegUncertaintyLib.propagation.walk import Scene
@@ -19,7 +21,9 @@ FEWEST_PIXELS = 24
 """Edge of that square in pixels of the slices, at least."""
 
 COARSE = 2.5
-"""Squares whose pixels are longer than this many of the slices' own get twice as many; the network takes any size."""
+"""Squares whose pixels are longer than this many of the slices' own are looked at once more, in smaller ones."""
+FINE = 1.5
+"""Pixels of the second look, in units of the slices' own."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Framed:
     square: Square
 
     def on_slice(self, logits: torch.Tensor, temperature: float) -> np.ndarray:
-        """Probability (rows, columns) float32 of logits (size, size); 0 beyond the square."""
-        wide = self.square.put(logits.float().cpu().numpy() / temperature)
+        """Probability (rows, columns) float32 of logits (size, size), of any size; 0 beyond the square."""
+        wide = replace(self.square, size=len(logits)).put(logits.float().cpu().numpy() / temperature)
         return (1 / (1 + np.exp(-wide.clip(-30, 30))) * self.square.inside).astype(np.float32)
 
 
@@ -54,15 +58,20 @@ def frame(
         stack: The query.
         marks: Its own examples; may be none if there are others.
         elsewhere: Examples from other volumes.
-        size: Edge of the squares in pixels; twice as many show a structure that would otherwise be seen coarsely.
+        size: Edge of the squares in pixels, and of the tiles of a second look at a large structure. That takes outlines
+            of the same volume; without them twice as many pixels, as the network takes any number.
         whole: Whether the square holds the whole slice, as a region of interest asks for; else it is laid around the
             outlines.
         device: Where the scene will be.
     """
     square = focus(stack, marks, size, whole)
+    closeup = None
     if square.pixel_mm > COARSE * min(stack.pixel_mm):
-        size *= 2
-        square = replace(square, size=size)
+        if marks.masks:
+            closeup = close_up(stack, marks, square, device)
+        else:
+            size *= 2
+            square = replace(square, size=size)
     pictures, masks = [np.zeros((0, size, size), np.float32)], [np.zeros((0, size, size), np.float32)]
     for other, own in elsewhere:
         there = focus(other, own, size, whole=not marks.masks)
@@ -81,8 +90,20 @@ def frame(
         torch.from_numpy(np.concatenate(masks)).to(device),
         square.pixel_mm,
         stack.slice_mm,
+        closeup,
     )
     return Framed(scene, square)
+
+
+def close_up(stack: Stack, marks: Marks, square: Square, device: torch.device) -> CloseUp:
+    """The same square in smaller pixels, for tiles of as many as it has."""
+    fine = replace(square, size=math.ceil(square.side_mm / (FINE * min(stack.pixel_mm))))
+
+    def cut(own: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(fine.cut(own)).to(device)
+
+    examples = {number: (cut(stack.images[number]), cut(mask)) for number, mask in marks.masks.items()}
+    return CloseUp(lambda number: cut(stack.images[number]), examples, square.size)
 
 
 def focus(stack: Stack, marks: Marks, size: int, whole: bool) -> Square:

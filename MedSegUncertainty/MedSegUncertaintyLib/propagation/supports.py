@@ -42,6 +42,11 @@ class Pool:
             places[0] = rng.choice(np.flatnonzero(self._shows))
         return places
 
+    def outlined(self, places: np.ndarray) -> list[int]:
+        """Numbers of the outlined slices at some places, each once."""
+        own = np.unique(places[places < len(self._numbers)])
+        return [self._numbers[place] for place in own if self._shows[place]]
+
     def supports(self, places: np.ndarray) -> SupportsOf:
         """The examples at some places for every slice; of more than 64, those most like it."""
         if len(places) <= MOST_SUPPORTS:

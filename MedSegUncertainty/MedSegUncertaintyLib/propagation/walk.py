@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from MedSegUncertaintyLib.propagation.closeup import CloseUp
 from MedSegUncertaintyLib.propagation.shape import ShapePrior
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -65,6 +66,7 @@ class Scene:
         masks_elsewhere: Their masks.
         pixel_mm: Edge of a pixel.
         slice_mm: Distance of slices.
+        closeup: For a second look, if these pixels are much longer than those of the image.
     """
 
     images: Tensor
@@ -73,6 +75,7 @@ class Scene:
     masks_elsewhere: Tensor
     pixel_mm: float
     slice_mm: float
+    closeup: CloseUp | None = None
     _outlined: dict[int, bool] = field(default_factory=dict, compare=False)
 
     def is_outlined(self, number: int) -> bool:
@@ -89,7 +92,8 @@ class Scene:
     def without(self, number: int) -> Scene:
         """The same without one mark."""
         marks = {own: mask for own, mask in self.marks.items() if own != number}
-        return replace(self, marks=marks, _outlined={})
+        closeup = None if self.closeup is None else self.closeup.without(number)
+        return replace(self, marks=marks, closeup=closeup, _outlined={})
 
     def prior(self, stretch: float = 1.0) -> ShapePrior:
         """The shape prior of its marks."""

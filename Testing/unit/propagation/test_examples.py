@@ -165,12 +165,24 @@ def test_ct_is_shown_in_the_window_of_what_was_outlined():
     assert ct_window(array + 2000, None) is None
 
 
-def test_large_structures_are_seen_with_twice_the_pixels(ball_volume):
+def test_large_structures_are_looked_at_again_in_smaller_pixels(ball_volume):
     stack = make_stack(ball_volume, "axial")
     small, large = np.zeros((2, SIZE, SIZE), bool)
     small[4:8, 4:8], large[2:30, 2:30] = True, True
-    sizes = [frame(stack, Marks({4: mask}), [], 12, False, torch.device("cpu")).square.size for mask in (small, large)]
-    assert sizes == [12, 24]
+    framed = [frame(stack, Marks({4: mask}), [], 12, False, torch.device("cpu")) for mask in (small, large)]
+    assert [one.square.size for one in framed] == [12, 12]
+    assert framed[0].scene.closeup is None
+    image, mask = framed[1].scene.closeup.examples[4]
+    assert image.shape == mask.shape == (22, 22)
+    assert float(mask.sum()) == pytest.approx(28 * 28 * (22 / 32) ** 2, rel=0.03)
+
+
+def test_large_structures_of_other_images_are_seen_with_twice_the_pixels(ball_volume):
+    stack, mask = make_stack(ball_volume, "axial"), np.zeros((SIZE, SIZE), bool)
+    mask[2:30, 2:30] = True
+    framed = frame(stack, Marks({}), [(stack, Marks({4: mask}))], 12, False, torch.device("cpu"))
+    assert framed.square.size == 24
+    assert framed.scene.closeup is None
 
 
 def test_square_holds_the_outlines_and_stays_inside(ball_volume):

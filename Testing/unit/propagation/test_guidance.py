@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from MedSegUncertaintyLib.propagation.calibration import found_again, left_out, soft_dice
 from MedSegUncertaintyLib.propagation.examples import Example, Marks
 from MedSegUncertaintyLib.propagation.guidance import (
     ABSENT,
@@ -16,12 +17,12 @@ from MedSegUncertaintyLib.propagation.guidance import (
     Slices,
     StructureGuidance,
     guide,
-    left_out,
 )
 from MedSegUncertaintyLib.propagation.remembering import Remembering
 from MedSegUncertaintyLib.propagation.request import ALL
 from MedSegUncertaintyLib.propagation.session import Session
-from MedSegUncertaintyLib.propagation.walk import NETWORK_ALONE
+from MedSegUncertaintyLib.propagation.tiles import UNREFINED
+from MedSegUncertaintyLib.propagation.walk import NETWORK_ALONE, Network, Scene
 from MedSegUncertaintyLib.uncertainty.samples import SampleSet
 from MedSegUncertaintyLib.volumes.geometry import Geometry, RegionOfInterest, Volume
 
@@ -104,6 +105,13 @@ def test_marked_and_outlined_slices_are_never_asked_for():
         assert Slices(masks((14, None)), marks(*outlined), {}).advice().number not in {*outlined, *MARKED}
 
 
+def dices(network: Network, scene: Scene) -> dict[int, float]:
+    """Of the left-out examples."""
+    found = left_out(network, scene, NETWORK_ALONE, lambda: None)
+    pairs = found_again(network, scene, found, UNREFINED, lambda: None)
+    return {number: soft_dice(*pair) for number, pair in pairs.items()}
+
+
 def test_left_out_examples_are_those_of_the_calibration(make_scene):
     asked = []
 
@@ -112,19 +120,19 @@ def test_left_out_examples_are_those_of_the_calibration(make_scene):
         return oracle(*given)
 
     scene, network = make_scene(), Remembering(counting)
-    first = left_out(network, scene, NETWORK_ALONE, lambda: None)
+    first = dices(network, scene)
     assert set(first) == {9, 14, 19}
     assert min(first.values()) == 1.0
     count = len(asked)
-    assert left_out(network, scene, NETWORK_ALONE, lambda: None) == first
+    assert dices(network, scene) == first
     assert len(asked) == count > 0
-    assert left_out(network, make_scene(outlined=(14,)), NETWORK_ALONE, lambda: None) == {}
+    assert dices(network, make_scene(outlined=(14,))) == {}
 
 
 def test_wrong_example_stands_out(make_scene):
     scene = make_scene(outlined=(8, 11, 14, 17, 20))
     scene.marks[17].copy_(torch.roll(scene.marks[17], 9, 1))
-    found = left_out(oracle, scene, NETWORK_ALONE, lambda: None)
+    found = dices(oracle, scene)
     assert min(found, key=lambda number: found[number]) == 17
 
 

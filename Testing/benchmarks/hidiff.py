@@ -30,7 +30,7 @@ from safetensors.torch import save
 
 CONDITIONS = (32, 64, 128, 256)
 TAPS = ["down_1", "down_2", "down_3", "down_4"]
-STEPS, ROUNDS = 10, 7
+STEPS, ROUNDS = 10, 5
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -40,7 +40,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def ratios(works: dict[str, Callable[[], Any]], base: str, rounds: int) -> dict[str, dict[str, float]]:
+def ratios(works: dict[str, Callable[[], Any]], base: str, rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
     """Time of every work over that of ``base``, in turns."""
     for work in works.values():
         work()
@@ -85,7 +85,7 @@ def of_kinds(work_of: Callable[[bool, Any, torch.memory_format], Callable[[], An
     return works | {"bfloat16, channels last": in_half(works["float32, channels last"])}
 
 
-def block_times(channels: int, edge: int, kernel: Any, rounds: int) -> dict[str, Any]:
+def block_times(channels: int, edge: int, kernel: Any) -> dict[str, Any]:
     """One block of equal widths."""
 
     def work_of(binary: bool, kernel: Any, layout: torch.memory_format) -> Callable[[], Any]:
@@ -96,10 +96,10 @@ def block_times(channels: int, edge: int, kernel: Any, rounds: int) -> dict[str,
         maps = torch.randn(1, channels, edge, edge).contiguous(memory_format=layout)
         return lambda: block(maps, moment)
 
-    return ratios(of_kinds(work_of, kernel), "bits", rounds)
+    return ratios(of_kinds(work_of, kernel), "bits")
 
 
-def step_times(width: int, edge: int, kernel: Any, rounds: int) -> dict[str, Any]:
+def step_times(width: int, edge: int, kernel: Any) -> dict[str, Any]:
     """A whole step of the refiner, with everything that depends on image and step alone made before.
 
     Besides, by bit counts: the step with the conditions, which samples share, made anew; and the conditions of all
@@ -124,7 +124,7 @@ def step_times(width: int, edge: int, kernel: Any, rounds: int) -> dict[str, Any
             besides["getting ready alone"] = lambda: prepare(model, STEPS, kernel)
         return lambda: model(state, stem, known, moment)
 
-    return ratios(of_kinds(work_of, kernel) | besides, "bits", rounds)
+    return ratios(of_kinds(work_of, kernel) | besides, "bits")
 
 
 def size_of(width: int) -> dict[str, float]:
@@ -139,7 +139,7 @@ def halved(values: torch.Tensor) -> torch.Tensor:
     return values.half() if values.is_floating_point() else values
 
 
-def sample_times(width: int, edge: int, rounds: int) -> dict[str, Any]:
+def sample_times(width: int, edge: int) -> dict[str, Any]:
     """Samples of 10 steps against one, encoding included, as the sampler makes them."""
     segmentor = {"name": "BasicUNet", "widths": [16, 16, 32, 64, 128], "taps": TAPS}
     model = build("hidiff", {"segmentor": segmentor, "channels": 1, "classes": 2, "width": width, "packed": True})
@@ -151,7 +151,7 @@ def sample_times(width: int, edge: int, rounds: int) -> dict[str, Any]:
         model.draw(encoding, {name: torch.randn(count, 1, edge, edge) for name in model.noise(encoding)})
 
     works = {"one": lambda: draw(1), "sixteen": lambda: draw(16), "the segmentor": lambda: model.segmentor(image)}
-    return ratios(works, "one", rounds)
+    return ratios(works, "one", rounds=3)
 
 
 @torch.no_grad()
@@ -166,18 +166,15 @@ def main() -> None:
         kernel = load_kernel(path) if path else None
         report["kernel"] = "none" if kernel is None else "avx512" if kernel.is_fast() else "portable"
         for width in widths:
-            rounds = ROUNDS if width < 64 else 3
             blocks = {
-                f"block of {width * factor} channels at 1/{scale}": block_times(
-                    width * factor, edge // scale, kernel, rounds
-                )
+                f"block of {width * factor} channels at 1/{scale}": block_times(width * factor, edge // scale, kernel)
                 for factor, scale in ((1, 1), (2, 4), (4, 16))
             }
-            step = step_times(width, edge, kernel, rounds)
+            step = step_times(width, edge, kernel)
             report[f"width {width}"] = {"time over bits": {"step": step, **blocks}, "size over packed": size_of(width)}
-            if width < 64:
+            if width < 64:  # beyond, these alone take minutes
                 with mock.patch.object(kernels, "found_kernel", return_value=kernel):
-                    report[f"width {width}"]["time over one sample"] = sample_times(width, edge, 3)
+                    report[f"width {width}"]["time over one sample"] = sample_times(width, edge)
     print(json.dumps(report, indent=2))
 
 

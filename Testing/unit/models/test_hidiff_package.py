@@ -98,6 +98,18 @@ def test_a_package_is_written_again_from_what_it_holds(package: ModelPackage, tm
     assert again.weights.sha256 == package.weights.sha256
 
 
+def test_a_loaded_model_draws_by_the_weights_that_it_is_given_later(trained: HiDiff, package: ModelPackage) -> None:
+    loaded = load_sampler(package)
+    before = samples(loaded)
+    assert torch.equal(samples(loaded), before)
+    with torch.no_grad():
+        loaded.get_buffer("refiner.encoder.0.convolution.weights.bits").bitwise_not_()
+    changed = samples(loaded)
+    assert not torch.equal(changed, before)
+    loaded.load_state_dict(trained.packed_state())
+    assert torch.equal(samples(loaded), samples(trained))
+
+
 def test_other_models_are_shipped_as_they_are() -> None:
     model, arguments = torch.nn.Linear(1, 1), {"width": 1}
     assert shipped("ssn", arguments, model) == (arguments, model)

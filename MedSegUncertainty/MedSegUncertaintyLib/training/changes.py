@@ -21,14 +21,14 @@ def random_patch(
     """A patch at a random place, in a random pose and with random intensities.
 
     Args:
-        image: (1, *spatial) float32, normalized.
+        image: (channels, *spatial) float32, normalized.
         label: (1, *spatial) float32, whole numbers.
         stage: Size of the patch, and what it shows beyond the image.
         rule: Ranges of the changes.
         rng: Source of all randomness.
 
     Returns:
-        Image and label, (1, *patch); patches of the recipe are x, y, z, arrays are z, y, x.
+        Image (channels, *patch) and label (1, *patch); patches of the recipe are x, y, z, arrays are z, y, x.
     """
     size = stage.patch[::-1]
     grid = sampling_grid(image.shape[1:], size, *random_pose(rule, len(size), rng))

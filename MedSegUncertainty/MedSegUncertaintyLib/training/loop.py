@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +90,16 @@ class Trainer:
     def fit(self, data: TrainingData, report: Callable[[int], None]) -> None:
         """Train from the current step to the last; ``report`` hears the number of finished steps."""
         rule = self.recipe.optimization
-        sums: dict[str, float] = {}
+        seen: defaultdict[str, list[float]] = defaultdict(list)
         for image, target, rate in self._batches(data):
             for name, value in self._update(image, target, rate).items():
-                sums[name] = sums.get(name, 0.0) + value.item()
+                seen[name].append(value.item())
             report(self.step)
             if self.step % rule.validate_every == 0 or self.step == self.recipe.steps:
-                count = (self.step - 1) % rule.validate_every + 1
-                losses = {name: value / count for name, value in sums.items()}
+                losses = {name: math.fsum(values) / len(values) for name, values in seen.items()}
                 self._log({"step": self.step, **losses, **self.score(data, report)})
                 self.save()
-                sums = {}
+                seen.clear()
 
     def _batches(self, data: TrainingData) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Images, labels and learning rate of every step that is left."""
@@ -194,13 +194,12 @@ class Trainer:
             self._log(row)
 
     def _log(self, row: dict[str, Any]) -> None:
-        path = self.folder / LOG
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        """Add a row; a stage may have other columns than those before it."""
+        rows = [*read_log(self.folder), row]
+        with (self.folder / LOG).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for one in rows for name in one)))
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
@@ -217,10 +216,10 @@ def learning_rate(rule: Stage, step: int) -> float:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """Rows of the log so far; empty without one."""
+    """Rows of the log so far, each with the columns that it has; empty without one."""
     path = folder / LOG
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     return [{**row, "step": int(row["step"])} for row in rows]

@@ -13,7 +13,7 @@ from MedSegUncertaintyLib.training.changes import random_patch
 from MedSegUncertaintyLib.training.recipe import Augmentation, Stage
 
 Case = tuple[np.ndarray, np.ndarray]
-"""Normalized image (*spatial) float32, and the labels of all its readers (readers, *spatial) uint8."""
+"""Normalized image (channels, *spatial) float32, and the labels of all its readers (readers, *spatial) uint8."""
 
 
 class Cases(Protocol):
@@ -42,7 +42,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
-        """Image (1, *patch) float32 and labels (*patch) int64 of item ``item``."""
+        """Image (channels, *patch) float32 and labels (*patch) int64 of item ``item``."""
         epoch, position = divmod(item, len(self._cases))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
@@ -50,7 +50,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng((self._seed, 1, item))
         label = labels[rng.integers(len(labels))].astype(np.float32)
         patch, target = random_patch(
-            torch.from_numpy(image)[None], torch.from_numpy(label)[None], self._stage, self._augmentation, rng
+            torch.from_numpy(image), torch.from_numpy(label)[None], self._stage, self._augmentation, rng
         )
         return patch, target[0].long()
 

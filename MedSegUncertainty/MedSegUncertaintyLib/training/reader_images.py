@@ -116,10 +116,10 @@ class ReaderCases:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Case:
-        """Image (H, W) and masks (R, H, W)."""
+        """Image (1, H, W) and masks (R, H, W)."""
         file, position = self._places[index]
         image, masks = file.case(position)
-        return apply(image, self._intensity), masks
+        return apply(image, self._intensity)[None], masks
 
 
 def _cell(methods: dict[str, Any]) -> str:

@@ -42,6 +42,22 @@ class ReaderFiles:
 
 
 @dataclass(frozen=True)
+class PhotographFiles:
+    """Color photographs, each outlined by one or more observers.
+
+    Attributes:
+        photographs: Folder of photographs below the data folder.
+        observers: Folders of pictures of their outlines, in the same order of names; the first observer is trained on,
+            all are compared with.
+        training: The first so many by name are trained on; the others are tested when the training is over.
+    """
+
+    photographs: str
+    observers: list[str]
+    training: int
+
+
+@dataclass(frozen=True)
 class CellImages:
     """Synthetic images of cells that touch; nothing is read from the data folder.
 
@@ -125,6 +141,9 @@ class TaskFiles:
     images: list[TaskImages]
     validation_volumes: list[TaskVolume]
     validation_images: list[TaskImages]
+
+
+DataRule = CellImages | PairFiles | PhotographFiles | ReaderFiles | TaskFiles
 
 
 @dataclass(frozen=True)
@@ -227,6 +246,8 @@ class Recipe:
     Attributes:
         name: Name of the package it makes.
         seed: Decides every random number of the training.
+        start: Parts of the network by the names of their modules, and the package (name or folder) whose whole network
+            each begins as.
         stages: Parts of the training, one after the other.
         data: The cases.
         augmentation: Random changes.
@@ -240,13 +261,14 @@ class Recipe:
     name: str
     seed: int
     stages: list[Stage]
-    data: CellImages | PairFiles | ReaderFiles | TaskFiles
+    data: DataRule
     augmentation: Augmentation | TaskAugmentation
     objective: dict[str, Any]
     optimization: Optimization
     package: dict[str, Any]
     metadata: dict[str, Any]
     card: str
+    start: dict[str, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -281,9 +303,11 @@ class Recipe:
             raise BadInputError(f"The recipe {path.name} does not fit: {reason}.") from error
 
 
-def _data_rule(**content: Any) -> CellImages | PairFiles | ReaderFiles | TaskFiles:
+def _data_rule(**content: Any) -> DataRule:
     if "colors" in content:
         return CellImages(**content)
+    if "photographs" in content:
+        return PhotographFiles(**content)
     if "supports" in content:
         for key, kind in (("volumes", TaskVolume), ("images", TaskImages)):
             for name in (key, "validation_" + key):

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.inference.progress import Progress, StageClock
 from MedSegUncertaintyLib.models import registry
 from MedSegUncertaintyLib.packages.package import BLOCK, ModelPackage
+from MedSegUncertaintyLib.packages.store import find_package
 from MedSegUncertaintyLib.packages.weights import load_sampler, save_package, shipped
 from MedSegUncertaintyLib.training.curves import draw_curves
 from MedSegUncertaintyLib.training.loop import Trainer
+from MedSegUncertaintyLib.training.photographs import Photographs
 from MedSegUncertaintyLib.training.reader_images import ReaderImages
-from MedSegUncertaintyLib.training.recipe import CellImages, ReaderFiles, Recipe, TaskFiles
+from MedSegUncertaintyLib.training.recipe import CellImages, PhotographFiles, ReaderFiles, Recipe, TaskFiles
 from MedSegUncertaintyLib.training.shot_tasks import ShotTasks
 from MedSegUncertaintyLib.training.touching_cells import TouchingCells
 from MedSegUncertaintyLib.training.volume_pairs import VolumePairs
@@ -65,7 +68,7 @@ def train(
 
 def open_data(
     recipe: Recipe, folder: str | Path, package: ModelPackage, progress: Callable[[Progress], None] | None
-) -> ReaderImages | ShotTasks | TouchingCells | VolumePairs:
+) -> Photographs | ReaderImages | ShotTasks | TouchingCells | VolumePairs:
     """The cases of a recipe.
 
     Raises:
@@ -75,6 +78,8 @@ def open_data(
         return ReaderImages(Path(folder), recipe.data, package)
     if isinstance(recipe.data, CellImages):
         return TouchingCells(recipe.data, recipe.seed)
+    if isinstance(recipe.data, PhotographFiles):
+        return Photographs(Path(folder), recipe.data, package, progress)
     if isinstance(recipe.data, TaskFiles):
         return ShotTasks(Path(folder), recipe.data, recipe.stages[0].patch[0], recipe.seed, progress)
     return VolumePairs(Path(folder), recipe.data, package, progress)
@@ -93,9 +98,20 @@ def planned_package(recipe: Recipe, output: Path) -> ModelPackage:
 
 
 def make_trainer(recipe: Recipe, package: ModelPackage, folder: Path) -> Trainer:
-    """Trainer with freshly initialized weights."""
+    """Trainer with freshly initialized weights, but for the parts that start as another package's network.
+
+    Raises:
+        BadInputError: A part is missing or is another network.
+        PackageError: A package is missing or damaged.
+    """
     torch.manual_seed(recipe.seed)
     model = registry.build(package.family, package.arguments)
+    for part, name in recipe.start.items():
+        trained = load_sampler(find_package(name))
+        try:
+            model.get_submodule(part).load_state_dict(trained.state_dict())
+        except (AttributeError, RuntimeError) as error:
+            raise BadInputError(f"The part {part} of {recipe.name} is not the network of {name}: {error}.") from error
     objective = registry.build_objective(package.family, recipe.objective)
     # The children would start anew for a handful of steps, and Windows and macOS start them slowly.
     workers = 0 if recipe.steps < 100 else min(MOST_WORKERS, usable_cpus())

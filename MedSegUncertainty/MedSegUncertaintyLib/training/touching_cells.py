@@ -72,7 +72,7 @@ class TouchingCells:
         measured = []
         for number in range(len(self._validation)):
             image, (truth,) = self._validation[number]
-            drawn = engine.sample(torch.from_numpy(image)[None], SAMPLES, NoiseSource(number))
+            drawn = engine.sample(torch.from_numpy(image), SAMPLES, NoiseSource(number))
             samples = np.stack([probabilities.argmax(dim=0).cpu().numpy().astype(np.uint8) for probabilities in drawn])
             measured.append(clock.counted(instance_figures(truth, samples)))
         return {name: float(np.mean([one[name] for one in measured])) for name in measured[0]}
@@ -115,10 +115,10 @@ class CellCases:
         return self._count
 
     def __getitem__(self, index: int) -> Case:
-        """Image (H, W) and the numbers of its cells (1, H, W)."""
+        """Image (1, H, W) and the numbers of its cells (1, H, W)."""
         rng = np.random.default_rng((*self._seed, index))
         truth = cells(self._rule.size, int(rng.integers(self._rule.cells[0], self._rule.cells[1] + 1)), rng)
-        return cell_image(truth, rng), truth[None]
+        return cell_image(truth, rng)[None], truth[None]
 
 
 def cells(size: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,22 +1,24 @@
-"""Training on volumes with one label map each."""
+"""Training on volumes with one label map each, as a whole or slice by slice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.evaluation.overlap import dice
-from MedSegUncertaintyLib.inference.progress import Progress, StageClock
+from MedSegUncertaintyLib.inference.engine import Engine
+from MedSegUncertaintyLib.inference.noise import NoiseSource
+from MedSegUncertaintyLib.inference.progress import CancelToken, Progress, StageClock
 from MedSegUncertaintyLib.inference.request import InferenceRequest
 from MedSegUncertaintyLib.inference.result import InferenceResult
 from MedSegUncertaintyLib.inference.run import segment
-from MedSegUncertaintyLib.inference.tiling import pad_to_multiple
+from MedSegUncertaintyLib.inference.walking import SliceWalker
 from MedSegUncertaintyLib.packages.package import ModelPackage
 from MedSegUncertaintyLib.training.patches import Case, PatchDataset
 from MedSegUncertaintyLib.training.recipe import Augmentation, PairFiles, Stage
@@ -67,17 +69,21 @@ class VolumePairs:
         )
 
     def items(self, stage: Stage, augmentation: Augmentation, seed: int) -> PatchDataset:
-        """Changed patches of the cases."""
-        return PatchDataset(self.training, stage, augmentation, seed)
+        """Changed patches of the cases, or of all their slices where a patch has two sizes."""
+        cases = slices_of(self.training) if len(stage.patch) == 2 else self.training
+        return PatchDataset(cases, stage, augmentation, seed)
 
     def score(self, model: SamplerModule, device: torch.device, heard: Callable[[], None]) -> dict[str, float]:
-        """Mean Dice of each structure over whole validation cases, from the mean logits."""
+        """Mean Dice of each structure over whole validation cases, of the segmentation without noise."""
         labels = [structure.label for structure in self._package.structures]
+        # Without noise it does not matter how far along the slices it is correlated.
+        whole = model if model.spatial_dims == 3 else cast("SamplerModule", SliceWalker(model, 1.0))
+        engine = Engine(whole, device, False, CancelToken(), None)
         scores = []
         for image, (reader,) in self._validation:
             heard()
-            mean = model(pad_to_multiple(torch.from_numpy(image)[None, None].to(device), model.size_multiple)).mean
-            prediction = mean[0].argmax(dim=0)[tuple(slice(size) for size in image.shape)].cpu().numpy()
+            (drawn,) = engine.sample(torch.from_numpy(image), 1, NoiseSource(0, scale=0.0))
+            prediction = drawn.argmax(dim=0).cpu().numpy()
             scores.append([dice(prediction == label, reader == label, both_empty=1.0) for label in labels])
         names = [f"dice {structure.name}" for structure in self._package.structures]
         return dict(zip(names, np.mean(scores, axis=0).tolist(), strict=True))
@@ -111,7 +117,7 @@ def split_cases(folder: str | Path, rule: PairFiles) -> tuple[list[CaseFiles], l
 
 
 def load_case(case: CaseFiles, package: ModelPackage) -> Case:
-    """Image (K, J, I) and labels (1, K, J, I) of a case on the model's grid.
+    """Image (1, K, J, I) and labels (1, K, J, I) of a case on the model's grid.
 
     Raises:
         BadInputError: The label map lies on another grid, or the image is not at the model's spacing. Label maps are
@@ -123,7 +129,13 @@ def load_case(case: CaseFiles, package: ModelPackage) -> Case:
     placement = Placement.plan(image.geometry, package.grid)
     if not np.allclose(sorted(placement.model.spacing), sorted(image.geometry.spacing), rtol=1e-6):
         raise BadInputError(f"{case.image.name} is not at the spacing of the recipe; resample the case first.")
-    return apply(placement.to_model(image), package.intensity), placement.to_model(label).round().astype(np.uint8)[None]
+    labels = placement.to_model(label).round().astype(np.uint8)
+    return apply(placement.to_model(image), package.intensity)[None], labels[None]
+
+
+def slices_of(cases: list[Case]) -> list[Case]:
+    """Images (1, J, I) and labels (1, J, I) of all slices, which share memory with their volumes."""
+    return [(image[:, k], labels[:, k]) for image, labels in cases for k in range(image.shape[1])]
 
 
 def validate_package(

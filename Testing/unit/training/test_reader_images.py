@@ -107,7 +107,7 @@ def test_cases_of_all_files_are_stretched_and_keep_every_reader(recipe_path: Pat
     images, masks = write_readers(data_folder / "b.npz", [3, 4, 4])
     cases = data_of(recipe_path, data_folder).training
     assert len(cases) == 6
-    image, labels = cases[4]
+    (image,), labels = cases[4]
     assert (image.min(), image.max()) == (0.0, 1.0)
     low, high = float(images[1].min()), float(images[1].max())
     np.testing.assert_allclose(image, (images[1] - low) / (high - low), atol=1e-6)

@@ -23,7 +23,7 @@ def data() -> TouchingCells:
 def test_images_show_cells_that_touch(data: TouchingCells) -> None:
     touching = 0
     for number in range(40):
-        image, (truth,) = data.training[number]
+        (image,), (truth,) = data.training[number]
         assert image.shape == truth.shape == (32, 32)
         assert 0.0 <= image.min() < image.max() <= 1.0
         cells = int(truth.max())

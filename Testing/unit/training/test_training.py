@@ -64,7 +64,7 @@ def test_image_and_label_move_together(recipe: Recipe, box_data: Path) -> None:
 
 
 def test_beyond_the_image_is_background_and_its_reflection(recipe: Recipe, box_data: Path) -> None:
-    loaded: list[Case] = [(np.full((18, 20, 24), 2.0, np.float32), np.ones((1, 18, 20, 24), np.uint8))]
+    loaded: list[Case] = [(np.full((1, 18, 20, 24), 2.0, np.float32), np.ones((1, 18, 20, 24), np.uint8))]
     still = replace(recipe.augmentation, rotate_degrees=0.0, scale=0.0, shift_voxels=0.0, flip_axes=[], noise=0.0)
     still = replace(still, bias_field=0.0, contrast_gamma=[1.0, 1.0])
     for padding, beyond in (("zeros", 0.0), ("reflection", 2.0)):

@@ -63,7 +63,7 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (values,) = ctx.saved_tensors
-        return gradient * (2.0 - 2.0 * values.abs()).clamp(min=0.0)
+        return values.abs().mul_(-2.0).add_(2.0).clamp_(min=0.0).mul_(gradient)
 
 
 class _WeightSign(torch.autograd.Function):
@@ -161,14 +161,16 @@ class Convolution(nn.Module):
         """Maps (B, outputs, h, w) of maps (B, inputs, H, W), whose signs are taken here."""
         factors, scale = self.weights()
         if not self.binary:
-            return self.norm(functional.conv2d(maps, factors, stride=self.stride, padding=self.kernel // 2))
+            return self.norm(self._sums(maps, factors))
+        if self.norm.training:
+            sums = self._sums(sign(maps), factors)
+            return self.norm(sums * _on_maps(scale).to(sums.dtype))
         with torch.autocast(maps.device.type, enabled=False):  # half precision would round the sums
-            seen = sign(maps.to(factors.dtype))
-            sums = functional.conv2d(seen, factors, stride=self.stride, padding=self.kernel // 2)
-            if self.norm.training:
-                return self.norm(sums * _on_maps(scale))
             factor, offset = self.folded(scale)
-            return sums * _on_maps(factor) + _on_maps(offset)
+            return self._sums(sign(maps.to(factors.dtype)), factors) * _on_maps(factor) + _on_maps(offset)
+
+    def _sums(self, maps: Tensor, factors: Tensor) -> Tensor:
+        return functional.conv2d(maps, factors, stride=self.stride, padding=self.kernel // 2)
 
     def folded(self, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and batch norm in evaluation as one factor and one offset per channel."""
@@ -310,6 +312,9 @@ class _GroupNorm(nn.GroupNorm):
         super().__init__(math.gcd(NORM_GROUPS, channels), channels)
 
     def forward(self, maps: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and not maps.requires_grad:
+            # On a CPU, PyTorch 2.13 crashes in the backward pass of channels-last maps that need no gradient.
+            maps = maps.contiguous()
         return torch.group_norm(maps, self.num_groups, self.weight, self.bias, self.eps)
 
 

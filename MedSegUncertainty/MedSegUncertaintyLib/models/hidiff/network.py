@@ -16,6 +16,7 @@ from MedSegUncertaintyLib.models.hidiff.kernels import prepared
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner, packed_state
 from MedSegUncertaintyLib.models.hidiff.segmentor import TAPPED_SCALES, Segmentor
 from MedSegUncertaintyLib.models.sampler import Encoding, NoiseField
+from MedSegUncertaintyLib.models.selfreg.network import build as build_selfreg
 
 LOGIT_EPS = 1e-6
 COMMON = "common"
@@ -26,7 +27,7 @@ class HiDiff(nn.Module):
     """A segmentor and the refiner of its probability.
 
     Args:
-        segmentor: Its logits have one channel if there are two classes, else one per class.
+        segmentor: Of as many masks as the refiner, one for two classes, else one per class.
         channels: Image channels.
         classes: Number of classes with an explicit background.
         width: Of the refiner.
@@ -203,12 +204,18 @@ def build(arguments: Mapping[str, Any]) -> HiDiff:
     """HiDiff from the constructor arguments of a package.
 
     Args:
-        arguments: Those of :class:`HiDiff`; ``segmentor`` has ``taps`` and what
-            :func:`~MedSegUncertaintyLib.models.backbones.build_backbone` takes.
+        arguments: Those of :class:`HiDiff`; ``segmentor`` has ``taps`` and either what
+            :func:`~MedSegUncertaintyLib.models.backbones.build_backbone` takes, or as ``selfreg`` the arguments of a
+            SelfReg-UNet.
     """
     settings = dict(arguments)
     description = dict(settings.pop("segmentor"))
     taps: Sequence[str] = description.pop("taps")
     channels, classes = settings["channels"], settings["classes"]
-    network, size_multiple = build_backbone(description, 2, channels, masks_of(classes))
-    return HiDiff(Segmentor(network, taps), size_multiple=size_multiple, **settings)
+    network: nn.Module
+    if "selfreg" in description:
+        network = selfreg = build_selfreg(description["selfreg"])
+        size_multiple = selfreg.size_multiple
+    else:
+        network, size_multiple = build_backbone(description, 2, channels, masks_of(classes))
+    return HiDiff(Segmentor(network, taps, masks_of(classes)), size_multiple=size_multiple, **settings)

@@ -26,7 +26,7 @@ class HiDiffObjective:
 
     Attributes:
         pretraining: Steps of the segmentor alone.
-        turns: "both", or "refiner", which never updates the segmentor after its pretraining.
+        turns: "both", or "refiner", which leaves the segmentor as it is after its pretraining.
         focal_weight: Weight of the focal loss beside the bound.
         dice_weight: Weight of the Dice loss beside the segmentor's cross-entropy.
         diffusion_weight: Weight of the refiner's loss in the segmentor's steps; the paper says 1, the authors' program
@@ -61,6 +61,8 @@ class HiDiffObjective:
             return {**losses, "loss": losses["cross entropy"] + self.dice_weight * losses["dice"]}
         refining = self.turns == "refiner" or (step - self.pretraining) % 2 == 0
         if refining:
+            # One that is never updated again is the one that will be used, running statistics included.
+            model.segmentor.train(self.turns == "both")
             with torch.no_grad():
                 segmented = model.segmentor(image).detached()
             losses = self._of_refiner(model, image, mask, segmented, generator)

@@ -40,18 +40,19 @@ class Segmentor(nn.Module):
     """Any network from image to logits, with four of its layers tapped.
 
     Args:
-        network: From (B, channels, H, W) to logits (B, K, H, W).
+        network: From (B, channels, H, W) to logits (B, K, H, W), or of two classes where K is 1.
         taps: Names of four of its modules, whose maps are averaged or enlarged to the sizes that the refiner needs.
+        masks: K.
     """
 
-    def __init__(self, network: nn.Module, taps: Sequence[str]) -> None:
+    def __init__(self, network: nn.Module, taps: Sequence[str], masks: int) -> None:
         super().__init__()
         if len(taps) != len(TAPPED_SCALES):
             raise ValueError(f"taps needs the names of {len(TAPPED_SCALES)} layers")
         names = {name for name, _ in network.named_modules()}
         if unknown := [tap for tap in taps if tap not in names]:
             raise ValueError(f"the segmentor has no layer {unknown[0]!r}")
-        self.network, self.taps = network, tuple(taps)
+        self.network, self.taps, self.masks = network, tuple(taps), masks
 
     def forward(self, image: Tensor) -> Segmented:
         """Logits and features of a batch (B, channels, H, W), sizes multiples of 32."""
@@ -66,6 +67,8 @@ class Segmentor(nn.Module):
         ]
         try:
             logits = self.network(image)
+            if self.masks == 1 and logits.shape[1] == 2:  # the sigmoid of the difference is the softmax of both
+                logits = logits[:, 1:] - logits[:, :1]
         finally:
             for hook in hooks:
                 hook.remove()

@@ -112,7 +112,7 @@ def frozen() -> Refiner:
 def of_weights(ready: dict[nn.Module, Any], refiner: Refiner) -> bool:
     """Whether what is ready follows from the weights as they are."""
     block, shift = refiner.encoder[0], refiner.get_submodule("encoder.0.threshold")
-    now = prepare(refiner, 4)
+    now = prepare(refiner, 4, kernels.found_kernel())
     same = zip(vars(ready[block]).values(), vars(now[block]).values(), strict=True)
     tensors = [(old, new) for old, new in same if isinstance(new, Tensor)]
     return all(torch.equal(old, new) for old, new in [(ready[shift], now[shift]), *tensors])

@@ -5,7 +5,7 @@
 Trains three networks per seed by the recipes: the segmentor alone (the recipe of ``selfreg-chase-retina`` with the
 weight 0), the same with self-regularization, and ``hidiff-chase-retina``, which refines the latter. What OUTPUT holds
 of an earlier run is not trained again. The networks are tested on the photographs that were not trained on, against
-both observers: the segmentors as they answer without noise, the refiner by one sample. Last comes the second observer
+both observers, as they answer without noise, and the refiner also by one sample. Last comes the second observer
 against the first. Means over the photographs; the spread is the standard deviation over the seeds.
 """
 
@@ -69,7 +69,8 @@ def figures_of_seed(number: int, data: Path, folder: Path) -> Iterator[tuple[str
     )
     yield from measured("segmentor alone", trained(alone, data, folder / "alone"), tested, observers, noise=0.0)
     yield from measured("with SCR and IFD", regular, tested, observers, noise=0.0)
-    yield from measured("refined", refined, tested, observers, noise=1.0)
+    yield from measured("refined", refined, tested, observers, noise=0.0)
+    yield from measured("refined, one sample", refined, tested, observers, noise=1.0)
     rows = [agreement(file.outline(1), file.outline(0)) for file in tested]
     yield f"{observers[1]}, {observers[0]}", means(rows)
 

@@ -181,7 +181,7 @@ def test_turns_update_one_part_and_leave_the_other_alone() -> None:
     assert set(losses) == {"cross entropy", "dice", "bound", "focal", "loss"}
 
 
-@pytest.mark.parametrize("predicts", ["noise", "mask"])
+@pytest.mark.parametrize("predicts", ["noise", "mask", "correction"])
 def test_a_tiny_training_learns_to_refine(predicts: str) -> None:
     """A prior that knows nothing yet, and images that show the mask."""
     model, objective = tiny(predicts=predicts).train(), HiDiffObjective(turns="refiner")
@@ -214,7 +214,7 @@ def test_a_tiny_training_learns_to_refine(predicts: str) -> None:
         ({"coherence": 1.0}, "coherence lies from 0 to below 1"),
         ({"segmentor": {**SEGMENTOR, "taps": ["down_1"]}}, "taps needs the names of 4 layers"),
         ({"segmentor": {**SEGMENTOR, "taps": [*TAPS[:3], "nowhere"]}}, "no layer 'nowhere'"),
-        ({"predicts": "future"}, 'predicts "noise" or "mask"'),
+        ({"predicts": "future"}, 'predicts "noise", "mask" or "correction"'),
         ({"schedule": "linear"}, '"linear" is no schedule'),
     ],
 )

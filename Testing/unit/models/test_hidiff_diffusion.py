@@ -52,6 +52,30 @@ def test_a_network_that_knows_the_mask_ends_at_it(kind: str, predicts: str) -> N
     torch.testing.assert_close(counted, kept * mask.mean() + (1 - kept) * 0.3, rtol=0, atol=0.08)
 
 
+def test_odds_without_a_network_are_those_of_bayes_rule() -> None:
+    diffusion = BernoulliDiffusion(Schedule.of("cosine2", 10), "correction")
+    for t, prior, state in ((0, 0.3, 1.0), (4, 0.3, 0.0), (4, 0.9, 1.0), (9, 0.2, 1.0)):
+        left = float(diffusion.schedule.kept[t])
+        likelihoods = [left * value + (1 - left) * prior for value in (0.0, 1.0)]  # of y_t = 1
+        seen = [p if state else 1 - p for p in likelihoods]
+        expected = prior * seen[1] / (prior * seen[1] + (1 - prior) * seen[0])
+        mask, _ = diffusion.calibrate(field(state), field(0.5), field(prior), torch.tensor([t]))
+        assert mask.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_network_that_corrects_nothing_almost_leaves_the_prior_as_it_is() -> None:
+    diffusion = BernoulliDiffusion(Schedule.of("cosine2", 10), "correction")
+    generator = torch.Generator().manual_seed(0)
+    prior = torch.rand(1, 1, 8, 8, generator=generator).expand(4000, -1, -1, -1)
+    nothing = torch.full_like(prior, 0.5)
+    quiet = list(diffusion.chain(lambda state, t: nothing, prior, lambda draw: nothing))
+    assert torch.equal(quiet[-1].state > 0.5, prior > 0.5)
+    drawn = diffusion.chain(lambda state, t: nothing, prior, lambda draw: torch.rand(prior.shape, generator=generator))
+    means = list(drawn)[-1].state.mean(dim=0)
+    # Not closer: a posterior of a probability is not the mean of the posteriors of both masks.
+    torch.testing.assert_close(means, prior[0], rtol=0, atol=0.08)
+
+
 def test_few_steps_end_with_the_last_and_forget_as_much() -> None:
     schedule = Schedule.of("cosine2", 10)
     for count in range(1, 11):

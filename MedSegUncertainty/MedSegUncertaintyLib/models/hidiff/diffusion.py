@@ -25,6 +25,7 @@ LOG_EPS = 1e-7
 """Inside of logarithms, as in the official code."""
 
 Kind = Literal["cosine", "cosine2", "alpha_bar_linear"]
+Predicts = Literal["noise", "mask", "correction"]
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,13 @@ class BernoulliDiffusion:
     Args:
         schedule: Its steps are what ``t`` means below, counted from 0 within it.
         predicts: What the network gives, as a probability: "noise", that a pixel of y_t differs from y0, as in the
-            paper; or "mask", y0 itself.
+            paper; "mask", y0 itself; or "correction", whose log-odds are added to those that y0 has by y_t and f
+            alone. One that corrects nothing, as before its training, ends near draws from f.
     """
 
-    def __init__(self, schedule: Schedule, predicts: Literal["noise", "mask"] = "noise") -> None:
-        if predicts not in ("noise", "mask"):
-            raise ValueError(f'the network predicts "noise" or "mask", not "{predicts}"')
+    def __init__(self, schedule: Schedule, predicts: Predicts = "noise") -> None:
+        if predicts not in ("noise", "mask", "correction"):
+            raise ValueError(f'the network predicts "noise", "mask" or "correction", not "{predicts}"')
         self.schedule, self.predicts = schedule, predicts
         kept = schedule.kept
         self._kept = kept
@@ -145,9 +147,22 @@ class BernoulliDiffusion:
         zero = ((1.0 - beta) * (1.0 - state) + redrawn) * (kept * (1.0 - mask) + (1.0 - kept) * (1.0 - prior))
         return one / (zero + one)
 
+    def log_odds(self, state: Tensor, prior: Tensor, t: Tensor) -> Tensor:
+        """Log-odds of y0 = 1 given y_t of the same pixel, if f is the probability of y0 = 1."""
+        prior = prior.clamp(PRIOR_EPS, 1.0 - PRIOR_EPS)
+        kept = _per_item(self._kept, t, state)
+        redrawn = (1.0 - kept) * (1.0 - state - prior).abs()
+        return prior.logit() + (kept * state + redrawn).log() - (kept * (1.0 - state) + redrawn).log()
+
     def calibrate(self, state: Tensor, prediction: Tensor, prior: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The mask that a prediction means, and the probability of y_(t-1) = 1 that follows; at t = 0 they agree."""
-        mask = (state - prediction).abs() if self.predicts == "noise" else prediction
+        match self.predicts:
+            case "noise":
+                mask = (state - prediction).abs()
+            case "mask":
+                mask = prediction
+            case "correction":
+                mask = (self.log_odds(state, prior, t) + prediction.logit(eps=PRIOR_EPS)).sigmoid()
         before = self.posterior(state, mask, prior, t)
         return mask, torch.where(_per_item(t == 0, t), mask, before)
 
@@ -176,8 +191,10 @@ class BernoulliDiffusion:
             divergence = kl_divergence(self.posterior(state, mask, prior, t), before)
             likelihood = log_likelihood(mask, predicted)
             bound = _item_means(torch.where(_per_item(t == 0, t), -likelihood, divergence))
-            target = (state - mask).abs() if self.predicts == "noise" else mask
-            focal = focal_loss(prediction, target)
+            if self.predicts == "noise":
+                focal = focal_loss(prediction, (state - mask).abs())
+            else:
+                focal = focal_loss(predicted, mask)
         return Losses(bound / math.log(2.0), focal / math.log(2.0))
 
     def chain(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from MedSegUncertaintyLib.models.backbones import build_backbone
 from MedSegUncertaintyLib.models.hidiff.binary import Moment
-from MedSegUncertaintyLib.models.hidiff.diffusion import BernoulliDiffusion, Kind, Schedule
+from MedSegUncertaintyLib.models.hidiff.diffusion import BernoulliDiffusion, Kind, Predicts, Schedule
 from MedSegUncertaintyLib.models.hidiff.kernels import prepared
 from MedSegUncertaintyLib.models.hidiff.refiner import Refiner, packed_state
 from MedSegUncertaintyLib.models.hidiff.segmentor import TAPPED_SCALES, Segmentor
@@ -58,7 +58,7 @@ class HiDiff(nn.Module):
         binary: bool = True,
         steps: int = 10,
         schedule: Kind = "cosine2",
-        predicts: Literal["noise", "mask"] = "noise",
+        predicts: Predicts = "noise",
         chain: Literal["ancestral", "ddim"] = "ancestral",
         coherence: float = 0.0,
         packed: bool = False,

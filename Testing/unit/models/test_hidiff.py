@@ -226,3 +226,16 @@ def test_wrong_arguments_are_one_sentence(arguments: dict[str, Any], sentence: s
 def test_wrong_settings_are_one_sentence() -> None:
     with pytest.raises(PackageError, match='turns is "both" or "refiner", not "none"'):
         build_objective("hidiff", {"turns": "none"})
+
+
+def test_states_of_the_training_may_be_less_coherent_than_samples() -> None:
+    image, target = torch.rand(2, 1, 32, 32), (torch.rand(2, 32, 32) > 0.5).long()
+    losses = []
+    for coherence, objective in (
+        (0.0, HiDiffObjective()),
+        (0.9, HiDiffObjective(coherence=0.0)),
+        (0.9, HiDiffObjective()),
+    ):
+        model = tiny(coherence=coherence).train()
+        losses.append(objective(model, image, target, 0, torch.Generator().manual_seed(0))["loss"].item())
+    assert losses[0] == losses[1] != losses[2]

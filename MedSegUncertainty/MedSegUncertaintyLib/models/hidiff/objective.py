@@ -31,6 +31,7 @@ class HiDiffObjective:
         dice_weight: Weight of the Dice loss beside the segmentor's cross-entropy.
         diffusion_weight: Weight of the refiner's loss in the segmentor's steps; the paper says 1, the authors' program
             begins with 0.
+        coherence: Of the noise in training, if it is another than that of the model's samples.
     """
 
     pretraining: int = 0
@@ -38,6 +39,7 @@ class HiDiffObjective:
     focal_weight: float = 1.0
     dice_weight: float = 1.0
     diffusion_weight: float = 1.0
+    coherence: float | None = None
 
     def __post_init__(self) -> None:
         if self.turns not in ("both", "refiner"):
@@ -79,17 +81,17 @@ class HiDiffObjective:
             loss = loss + self.diffusion_weight * (losses["bound"] + self.focal_weight * losses["focal"])
         return {**losses, "loss": loss}
 
-    @staticmethod
     def _of_refiner(
-        model: HiDiff, image: Tensor, mask: Tensor, segmented: Segmented, generator: torch.Generator
+        self, model: HiDiff, image: Tensor, mask: Tensor, segmented: Segmented, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Loss of one forward pass at a random step of every item."""
         diffusion, prior = model.diffusion, segmented.prior
         t = torch.randint(len(diffusion), (len(image),), generator=generator, device=image.device)
         normal = torch.randn(mask.shape, generator=generator, device=image.device)
-        common = torch.randn(mask.shape[:2], generator=generator, device=image.device) if model.coherence else None
+        coherence = model.coherence if self.coherence is None else self.coherence
+        common = torch.randn(mask.shape[:2], generator=generator, device=image.device) if coherence else None
         with torch.no_grad():
-            state = (uniforms(normal, common, model.coherence) < diffusion.mean(mask, prior, t)).to(mask.dtype)
+            state = (uniforms(normal, common, coherence) < diffusion.mean(mask, prior, t)).to(mask.dtype)
         moment = model.refiner.moment(t)
         conditions = model.refiner.conditions(segmented.features, moment)
         prediction = model.refiner(state, model.refiner.stem(image, prior), conditions, moment)

@@ -28,7 +28,7 @@ class Discs:
     def __init__(self) -> None:
         y, x = np.indices((24, 24)) - 11.5
         discs = [np.hypot(y, x) < radius for radius in (4, 5, 6, 7)]
-        self.training: list[Case] = [(disc.astype(np.float32), disc[None].astype(np.uint8)) for disc in discs]
+        self.training: list[Case] = [(disc[None].astype(np.float32), disc[None].astype(np.uint8)) for disc in discs]
 
     def items(self, stage: Stage, augmentation: Augmentation, seed: int) -> PatchDataset:
         return PatchDataset(self.training, stage, augmentation, seed)

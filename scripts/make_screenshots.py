@@ -154,7 +154,7 @@ def follow_tutorial(tour: Tour) -> None:
     """Take a picture at each step."""
     ui, driving = tour.ui, tour.driving
     ui.inputVolumeSelector.setCurrentNode(tour.volume)
-    driving.chooseItem(ui.modelList, "Hippocampus")
+    driving.chooseItem(ui.modelList, "Hippocampus in MR (SSN)")
     driving.waitUntil(lambda: "Looking" not in ui.deviceLabel.text, SECONDS)
     tour.take(2, ui.deviceLabel)
     tour.slicer.vtkMRMLSliceNode.JumpAllSlices(tour.slicer.mrmlScene, *LEFT_HIPPOCAMPUS)

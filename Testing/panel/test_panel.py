@@ -64,7 +64,7 @@ def choose_model(panel, name):
 def ready(panel, volume, samples=4):
     """Choose everything but press nothing."""
     panel.ui.inputVolumeSelector.setCurrentNode(volume)
-    choose_model(panel, "Hippocampus")
+    choose_model(panel, "Hippocampus in MR (SSN)")
     driving.click(panel.ui.placeRegionButton)
     panel.ui.samplesSpinBox.value = samples
     panel.ui.deviceSelector.currentIndex = 1  # the CPU
@@ -123,7 +123,7 @@ def test_apply_says_what_is_missing(panel, head):
     assert not panel.ui.applyButton.enabled
     panel.ui.inputVolumeSelector.setCurrentNode(head)
     tips.append(panel.ui.applyButton.toolTip)
-    text = choose_model(panel, "Hippocampus")
+    text = choose_model(panel, "Hippocampus in MR (SSN)")
     tips.append(panel.ui.applyButton.toolTip)
     assert [tip.split(".")[0].split(";")[0] for tip in tips] == [
         "Choose a volume to segment", "Choose a model", "This model needs a region of interest",
@@ -136,7 +136,7 @@ def test_apply_says_what_is_missing(panel, head):
 def test_the_region_is_placed_where_the_views_cross(panel, head):
     slicer.util.setSliceViewerLayers(background=head, fit=True)
     panel.ui.inputVolumeSelector.setCurrentNode(head)
-    choose_model(panel, "Hippocampus")
+    choose_model(panel, "Hippocampus in MR (SSN)")
     for name, offset in {"Red": 40.0, "Green": 30.0, "Yellow": -25.0}.items():
         slicer.app.layoutManager().sliceWidget(name).sliceLogic().SetSliceOffset(offset)
     driving.click(panel.ui.placeRegionButton)
@@ -194,7 +194,25 @@ def test_a_damaged_package_is_listed_with_its_error(packages, panel, tmp_path):
     packages("Odd")
     (tmp_path / "models" / "Odd" / "LICENSE").unlink()
     panel.panel.enter()
-    assert "has no file LICENSE" in panel.ui.modelList.item(0).text()
+    last = panel.ui.modelList.item(panel.ui.modelList.count - 1)
+    assert "has no file LICENSE" in last.text()
+
+
+def test_what_fits_the_volume_is_listed_first(packages, panel, head):
+    packages("A: for photographs", channels=[{"role": role, "name": role} for role in ("red", "green", "blue")])
+    packages("B: for CT", modality="CT")
+    packages("Z: for MR", modality="MR")
+    panel.panel.enter()
+    titles = [panel.ui.modelList.item(row).text().splitlines()[0] for row in range(panel.ui.modelList.count)]
+    assert titles.index("A: for photographs") < titles.index("B: for CT") < titles.index("Z: for MR")
+    choose_model(panel, "B: for CT")
+    panel.ui.inputVolumeSelector.setCurrentNode(head)
+    texts = [panel.ui.modelList.item(row).text().splitlines() for row in range(panel.ui.modelList.count)]
+    titles, words = zip(*((text[0], text[-1]) for text in texts), strict=True)
+    assert titles.index("Z: for MR") < titles.index("B: for CT")
+    order = ["Fits this volume", "May not fit this volume", "Cannot be used with this volume"]
+    assert [order.index(word) for word in words] == sorted(order.index(word) for word in words)
+    assert "B: for CT" in panel.ui.modelList.currentItem().text()
 
 
 def test_every_channel_has_a_selector_and_the_scene_keeps_it(packages, panel, head, tmp_path):
@@ -240,7 +258,7 @@ def test_class_weights_follow_the_structures_and_reach_the_request(packages, pan
     sliders = inputs._weights._sliders
     sliders[1].value = -1.5
     assert inputs.request().class_weights == (1.0, -1.5)
-    choose_model(panel, "Hippocampus")
+    choose_model(panel, "Hippocampus in MR (SSN)")
     choose_model(panel, "Stochastic")
     assert inputs.request().class_weights == ()  # they belonged to another model
     assert [slider.value for slider in inputs._weights._sliders] == [1.0, 1.0]

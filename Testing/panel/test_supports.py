@@ -85,14 +85,14 @@ def settle(painting):
 def test_the_section_appears_for_models_that_need_examples(panel):
     volume = add_volume()
     panel.ui.inputVolumeSelector.setCurrentNode(volume)
-    choose_model(panel, "Hippocampus")
+    choose_model(panel, "Hippocampus in MR (SSN)")
     assert not panel.ui.examplesCollapsibleButton.visible
     assert findSupports(slicer.mrmlScene) == []
     choose_model(panel)
     assert panel.ui.examplesCollapsibleButton.visible
     assert supportsOf(volume) is not None
     assert "Outline a structure in at least one slice" in panel.ui.applyButton.toolTip
-    choose_model(panel, "Hippocampus")
+    choose_model(panel, "Hippocampus in MR (SSN)")
     assert findSupports(slicer.mrmlScene) == []  # nothing was done in it
 
 

@@ -34,7 +34,7 @@ VIEWS = tuple(VIEW_OF.values())
 def case(head_file):
     """A volume that the test made, which stands for MR of a head."""
     return SimpleNamespace(
-        file=head_file, model="Hippocampus", row=0, structure="Anterior hippocampus", plane="Coronal"
+        file=head_file, model="Hippocampus in MR (SSN)", row=0, structure="Anterior hippocampus", plane="Coronal"
     )
 
 

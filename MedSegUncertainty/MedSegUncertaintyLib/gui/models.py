@@ -45,7 +45,8 @@ class ModelList:
         return next((entry.package for entry in self._entries if entry.name == name), None)
 
     def show(self, name: str, facts: ImageFacts | None) -> None:
-        """Fill the list for a volume, and select a package by its name."""
+        """Fill the list for a volume, with the packages that fit it first, and select a package by its name."""
+        self._entries.sort(key=lambda entry: (unfitness(entry, facts), entry.name))
         texts = [entryText(entry, facts) for entry in self._entries]
         self._filling = True
         if [self._widget.item(row).text() for row in range(self._widget.count)] != texts:
@@ -94,6 +95,14 @@ def entryText(entry: ListedPackage, facts: ImageFacts | None) -> str:
 def whatMisfits(package: ModelPackage, facts: ImageFacts) -> list[Misfit]:
     """What speaks against a package for an image; one that learns from examples takes any modality and voxels."""
     return [one for one in misfits(package, facts) if one.forbids or package.family not in BY_EXAMPLE]
+
+
+def unfitness(entry: ListedPackage, facts: ImageFacts | None) -> int:
+    """0 if a package fits an image, 1 if it may not, 2 if it cannot be used with it, 3 if it is damaged."""
+    if entry.package is None:
+        return 3
+    found = [] if facts is None else whatMisfits(entry.package, facts)
+    return (2 if found[0].forbids else 1) if found else 0
 
 
 def fitText(found: list[Misfit]) -> str:

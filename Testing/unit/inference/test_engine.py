@@ -22,6 +22,7 @@ class Pointwise(nn.Module):
     """A sampler whose logits at a voxel depend on that voxel alone, so tiles must not matter at all."""
 
     spatial_dims, network_dims, classes, size_multiple = 3, 3, 2, 4
+    controls = frozenset()
 
     def __init__(self, blendable: bool = True, largest: int = 10**9, most_logits: int = 10**9) -> None:
         super().__init__()
@@ -93,6 +94,13 @@ def test_passes_stay_within_their_memory(draws: float) -> None:
     run(model, pass_bytes=int(4 * PADDED_LOGITS * draws))
     assert max(model.passes) <= PADDED_LOGITS * draws
     assert max(model.passes) > 0.5 * PADDED_LOGITS * draws
+
+
+def test_what_is_drawn_in_steps_is_drawn_one_at_a_time_on_a_cpu() -> None:
+    model = Pointwise()
+    model.controls = frozenset({"steps"})
+    torch.testing.assert_close(run(model), run(Pointwise()))
+    assert model.passes == 5 * [PADDED_LOGITS]
 
 
 def test_memory_ladder_takes_smaller_tiles_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,7 @@ class Engine:
         return Reconstructed(found.logits[inside], found.divergences)
 
     def _draws_per_pass(self, padded: Tensor) -> int:
-        """As many as fit; one at a time where a draw takes many steps on a CPU, so that each is seen when it is made."""
+        """As many as fit; one at a time where a draw takes many steps on a CPU, so that each is seen when made."""
         if "steps" in self._model.controls and self.plan.device.type == "cpu":
             return 1
         draw_bytes = 4 * self._model.classes * math.prod(padded.shape[2:])

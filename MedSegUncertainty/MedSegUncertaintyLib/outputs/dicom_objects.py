@@ -6,6 +6,7 @@ Needs highdicom, which is imported when something is written and not before.
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,8 +83,9 @@ class DicomContent:
 
 
 def run_parameters(request: Mapping[str, Any]) -> dict[str, str]:
-    """What of a request, as plain JSON types, decides the samples."""
-    return {name: str(request[name]) for name in ("samples", "seed", "temperature")}
+    """What of a request, as plain JSON types, decides the samples; controls only where they were given."""
+    given = [name for name in ("class_weights", "scales", "steps") if request.get(name)]
+    return {name: json.dumps(request[name]) for name in ("samples", "seed", "temperature", *given)}
 
 
 def check_highdicom() -> None:

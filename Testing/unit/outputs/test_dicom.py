@@ -8,9 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 from MedSegUncertaintyLib.errors import BadInputError, MedSegError
+from MedSegUncertaintyLib.inference.request import InferenceRequest, Scale
 from MedSegUncertaintyLib.models.sample_kinds import AUGMENTATION
 from MedSegUncertaintyLib.outputs import dicom_objects
-from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, check_highdicom, dicom_writers
+from MedSegUncertaintyLib.outputs.dicom_objects import DicomContent, check_highdicom, dicom_writers, run_parameters
 from MedSegUncertaintyLib.outputs.dicom_source import DicomSource
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 from MedSegUncertaintyLib.volumes.dicom import read_stack, source_files
@@ -231,6 +232,18 @@ def test_a_result_is_its_own_content(blob_result):
     assert content.variance is blob_result.statistics.variance
     assert content.parameters["samples"] == "8"
     assert content.grid.matches(blob_result.box_geometry)
+
+
+def test_parameters_name_the_controls_that_were_given():
+    plain = InferenceRequest("package", samples=4, seed=3)
+    assert run_parameters(plain.to_json()) == {"samples": "4", "seed": "3", "temperature": "1.0"}
+    asked = dataclasses.replace(plain, steps=5, class_weights=(1.0, -0.5), scales=(Scale(0.5),))
+    assert run_parameters(asked.to_json()) == {
+        **run_parameters(plain.to_json()),
+        "class_weights": "[1.0, -0.5]",
+        "scales": '[{"temperature": 0.5, "frozen": null}]',
+        "steps": "5",
+    }
 
 
 def test_nothing_found_is_written_as_empty(folder, package, tmp_path):

@@ -21,6 +21,8 @@ from MedSegUncertaintyLib.scene.bundle import addVolume
 from MedSegUncertaintyLib.scene.nodes import addResult
 from MedSegUncertaintyLib.scene.preview import PreviewMap
 from MedSegUncertaintyLib.scene.results import findResults
+from MedSegUncertaintyLib.uncertainty.samples import SampleSet
+from MedSegUncertaintyLib.uncertainty.statistics import Statistics
 from slicer_stand_in import driving
 from slicer_stand_in.pauses import Pauses
 
@@ -416,13 +418,13 @@ def test_each_mode_shows_its_own(shown):
     assert ui.modeStack.height < 60
 
 
-def assert_framed(nodes, node):
-    """The whole region is in a view, and fills it one way."""
+def assert_framed(corners_ras, node, around=0.0):
+    """A box, and what is around it (mm), is in a view and fills it one way."""
     axes = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
-    corners = (nodes.grid.corners_ras - axes[:3, 3]) @ axes[:3, :2]
+    corners = (corners_ras - axes[:3, 3]) @ axes[:3, :2]
     shown, size = np.array(node.GetFieldOfView()[:2]), np.array(node.GetDimensions()[:2])
-    assert (abs(corners) <= shown / 2).all()
-    assert (np.ptp(corners, axis=0) / shown).max() > 0.8
+    assert (abs(corners) + around <= shown / 2).all()
+    assert ((np.ptp(corners, axis=0) + 2 * around) / shown).max() == pytest.approx(1 / 1.1, rel=0.01)
     assert shown[0] / shown[1] == pytest.approx(size[0] / size[1], rel=0.02)
 
 
@@ -433,7 +435,7 @@ def test_views_side_by_side_show_the_whole_region(shown):
     layouts = slicer.app.layoutManager()
     assert len(layouts.sliceViewNames()) == 3
     for name in layouts.sliceViewNames():
-        assert_framed(shown.nodes, layouts.sliceWidget(name).mrmlSliceNode())
+        assert_framed(shown.nodes.grid.corners_ras, layouts.sliceWidget(name).mrmlSliceNode())
 
 
 def test_one_sample_is_not_shown_with_the_contours_of_all(shown):
@@ -490,21 +492,17 @@ def test_the_key_toggles_the_map(shown, main_window):
     assert red.GetForegroundVolumeID()  # elsewhere the key is not ours
 
 
+def double_click(table, row):
+    center = table.visualItemRect(table.item(row, 0)).center()
+    driving.doubleClick(table.viewport(), center.x(), center.y())
+
+
 def test_a_double_click_goes_to_the_most_uncertain_slice_and_buttons_to_the_next(shown):
     ui = shown.ui
     red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
     red.SetSliceOffset(-1000)
-    view = ui.structureTable
-    center = view.visualItemRect(view.item(1, 0)).center()
-    event = qt.QMouseEvent(
-        qt.QEvent.MouseButtonDblClick, qt.QPointF(center), view.viewport().mapToGlobal(qt.QPointF(center)),
-        qt.Qt.LeftButton, qt.Qt.LeftButton, qt.Qt.NoModifier,
-    )  # fmt: skip
-    driving.click(view.viewport(), center.x(), center.y())
-    slicer.app.sendEvent(view.viewport(), event)
+    double_click(ui.structureTable, 1)
     assert "Right blob: Axial slice" in ui.placeLabel.text
-    for name in ("Red", "Green", "Yellow"):
-        assert_framed(shown.nodes, slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode())
     first = red.GetSliceOffset()
     assert first > -1000
     driving.click(ui.nextSliceButton)
@@ -513,6 +511,38 @@ def test_a_double_click_goes_to_the_most_uncertain_slice_and_buttons_to_the_next
     assert red.GetSliceOffset() == pytest.approx(first)
     assert "number" in ui.placeLabel.text
     assert second != first or "number 1" in ui.placeLabel.text
+
+
+def everywhere(result):
+    """A result as a model by example gives it: without a region, on all of the volume."""
+    starts, stops, sizes = result.box.start_ijk, result.box.stop_ijk, result.geometry.shape_ijk
+    pad = [(start, size - stop) for start, stop, size in zip(starts, stops, sizes, strict=True)][::-1]
+
+    def padded(name, array):
+        plain = name in ("count", "volumes_ml")
+        return array if plain else np.pad(array, [(0, 0)] * (array.ndim - 3) + pad)
+
+    samples = SampleSet(result.geometry.shape_kji)
+    for labels in result.samples:
+        samples.append(result.on_grid(labels))
+    statistics = Statistics(**{name: padded(name, array) for name, array in vars(result.statistics).items()})
+    return replace(result, box=result.geometry.whole(), samples=samples, statistics=statistics)
+
+
+def test_a_double_click_zooms_to_the_structure_and_not_to_all_that_was_segmented(shown, blob_result):
+    nodes = addResult(everywhere(blob_result), shown.nodes.inputVolume)
+    shown.widget.panel._viewer.show(nodes)
+    k, j, i = np.nonzero(blob_result.on_grid(blob_result.contour(1, 0.05)))
+    edges = np.array([(i.min(), j.min(), k.min()), (i.max(), j.max(), k.max())]) + np.array([[-0.5], [0.5]])
+    corners = blob_result.geometry.to_ras(np.array(np.meshgrid(*edges.T)).reshape(3, -1).T)
+    double_click(shown.ui.structureTable, 1)
+    for name in ("Red", "Green", "Yellow"):
+        node = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
+        assert_framed(corners, node, around=10.0)
+    # A structure without a contour is looked for in all that was segmented.
+    nodes.contours.GetSegmentation().GetSegment("right_blob_05").RemoveAllRepresentations()
+    double_click(shown.ui.structureTable, 1)
+    assert_framed(nodes.grid.corners_ras, slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode())
 
 
 def test_the_volumes_are_plotted_and_the_layout_comes_back(shown):

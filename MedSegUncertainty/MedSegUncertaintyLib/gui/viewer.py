@@ -253,7 +253,7 @@ class ViewerPanel:
         """Who asks for one structure wants to see it, however little of the image it is."""
 
         def go() -> None:
-            comparison.showRegionInAllSlices(self._nodes)
+            comparison.showStructureInAllSlices(self._nodes, structure)
             self._say(places.jumpToSlice(self._nodes, self._plane, structure.name))
 
         self._guarded(go)()

@@ -8,12 +8,15 @@ import numpy as np
 import slicer
 
 from MedSegUncertaintyLib.errors import BadInputError
-from MedSegUncertaintyLib.outputs.appearance import sample_id
+from MedSegUncertaintyLib.models.structures import Structure
+from MedSegUncertaintyLib.outputs.appearance import contour_id, sample_id
 from MedSegUncertaintyLib.scene.folder import ROLE, nodesOfClass
 from MedSegUncertaintyLib.scene.overlay import showLastOverlay, shownOverlay
 from MedSegUncertaintyLib.scene.places import jumpToSlice, toWorld
 from MedSegUncertaintyLib.scene.results import ResultNodes, findResults
-from MedSegUncertaintyLib.scene.segmentations import showOutlines
+from MedSegUncertaintyLib.scene.segmentations import OUTER, segmentMask, showOutlines
+from MedSegUncertaintyLib.uncertainty.samples import bounding_slices
+from MedSegUncertaintyLib.volumes.geometry import Box
 
 LAYOUT = 5731
 """Number of the layout; Slicer's own are below 100, and 500 and up are for others."""
@@ -37,6 +40,8 @@ They stay with the samples: Slicer's 3D views remember a display node that was r
 the process when that segmentation is next saved.
 """
 MARGIN = 1.1
+CONTEXT_MM = 10.0
+"""What a small structure is seen in."""
 
 
 def registerLayout(scene: Any) -> Any:
@@ -142,19 +147,31 @@ def leaveComparison(nodes: ResultNodes) -> None:
 
 def showRegion(nodes: ResultNodes, sliceNode: Any) -> None:
     """Zoom a slice view to the part of the volume that was segmented, with a margin."""
+    _frame(sliceNode, toWorld(nodes, nodes.grid.corners_ras))
+
+
+def showStructureInAllSlices(nodes: ResultNodes, structure: Structure) -> None:
+    """Zoom all slice views to what the outermost contour of a structure holds; they go on cutting through it.
+
+    The part of the volume that was segmented may be all of it, and is shown only where there is no contour.
+    """
+    box = bounding_slices(segmentMask(nodes.contours, contour_id(structure, OUTER), nodes.grid))
+    i, j, k = ((part.start, part.stop) for part in reversed(box))
+    found = Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
+    grid, around = (nodes.grid.cropped(found), CONTEXT_MM) if all(found.shape_ijk) else (nodes.grid, 0.0)
+    for sliceNode in nodesOfClass(nodes.scene, "vtkMRMLSliceNode"):
+        _frame(sliceNode, toWorld(nodes, grid.corners_ras), around)
+
+
+def _frame(sliceNode: Any, points: np.ndarray, around: float = 0.0) -> None:
+    """Zoom a slice view to points (N, 3) in the world and what lies ``around`` them (mm), with a margin."""
     axes = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, :3]
-    corners = toWorld(nodes, nodes.grid.corners_ras) @ axes
+    corners = points @ axes
     columns, rows, _ = sliceNode.GetDimensions()
-    width, height, _ = np.ptp(corners, axis=0)
+    width, height, _ = np.ptp(corners, axis=0) + 2 * around
     wide = MARGIN * max(width, height * columns / max(rows, 1))
     sliceNode.SetFieldOfView(wide, wide * rows / max(columns, 1), sliceNode.GetFieldOfView()[2])
     sliceNode.JumpSliceByCentering(*(axes @ ((corners.min(axis=0) + corners.max(axis=0)) / 2)))
-
-
-def showRegionInAllSlices(nodes: ResultNodes) -> None:
-    """Zoom all slice views to the part of the volume that was segmented; they go on cutting through it."""
-    for sliceNode in nodesOfClass(nodes.scene, "vtkMRMLSliceNode"):
-        showRegion(nodes, sliceNode)
 
 
 def _prepareLayers(sliceNode: Any, volumeNode: Any) -> None:

@@ -174,6 +174,7 @@ def follow_tutorial(tour: Tour) -> None:
     tour.take(6, ui.exportButton)
     driving.click(ui.sampleModeButton)
     ui.sampleSlider.value = 7
+    driving.waitUntil(lambda: 7 in tour.module.panel._viewer._sampleSurfaces._made, SECONDS)
     tour.take(7, ui.exportButton)
     driving.click(ui.contoursModeButton)
     tour.choose(ui.mapSelector, "Variance")

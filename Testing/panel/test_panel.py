@@ -449,6 +449,65 @@ def test_one_sample_is_not_shown_with_the_contours_of_all(shown):
         assert ui.surfacesCheckBox.checked
 
 
+def surface_of(segmentation_node, segment):
+    """A segment's surface; None if it has none."""
+    return segmentation_node.GetSegmentation().GetSegment(segment).GetRepresentation("Closed surface")
+
+
+def extent_of(polydata):
+    """Largest extent, mm."""
+    return np.ptp(np.reshape(polydata.GetBounds(), (3, 2)), axis=1).max()
+
+
+def test_one_sample_is_shown_in_3d(shown):
+    ui, nodes = shown.ui, shown.nodes
+    ui.surfacesCheckBox.checked = True
+    driving.waitUntil(lambda: shown.widget.panel._viewer._surfaces is None)
+    driving.click(ui.sampleModeButton)
+    view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+    diameters = []
+    for sample, growth in ((0, -1.5), (7, 1.5), (0, -1.5)):  # the blobs grow with the number of the sample
+        ui.sampleSlider.value = sample
+        assert surface_of(nodes.selectedSample, "right_blob") is None  # not that of another sample
+        driving.waitUntil(lambda: surface_of(nodes.selectedSample, "right_blob") is not None)
+        diameters.append(extent_of(surface_of(nodes.selectedSample, "right_blob")))
+        assert diameters[-1] == pytest.approx(2 * (7 + growth), abs=1.5)
+        assert surface_of(nodes.selectedSample, "left_blob").GetNumberOfPoints() > 200
+    assert diameters[0] == diameters[2] < diameters[1] - 5
+    slicer.app.layoutManager().resetThreeDViews()
+    seen = driving.pixels(view).astype(int)
+    orange = np.array(nodes.structures[0].color) * 255
+    hue = seen - seen.mean(axis=-1, keepdims=True)
+    assert (np.abs(hue - (orange - orange.mean())).max(axis=-1) < 60).sum() > 300
+    driving.click(ui.contoursModeButton)
+    ui.surfacesCheckBox.checked = False
+    driving.click(ui.sampleModeButton)
+    assert not nodes.selectedSample.GetDisplayNode().GetVisibility3D()
+
+
+def test_samples_that_play_get_their_surfaces_too(shown):
+    ui, nodes = shown.ui, shown.nodes
+    ui.surfacesCheckBox.checked = True
+    driving.click(ui.sampleModeButton)
+    driving.click(ui.playButton)
+    nodes.browser.SetPlaybackRateFps(20)
+    made = shown.widget.panel._viewer._sampleSurfaces._made
+    driving.waitUntil(lambda: len(made) > 2)
+    driving.click(ui.playButton)
+    number = nodes.browser.GetSelectedItemNumber()
+    driving.waitUntil(lambda: surface_of(nodes.selectedSample, "right_blob") is not None)
+    assert surface_of(nodes.selectedSample, "right_blob") is made[number]["right_blob"]
+
+
+def test_surfaces_of_contours_that_become_ready_later_do_not_cover_the_sample(shown):
+    ui, display = shown.ui, shown.nodes.contours.GetDisplayNode()
+    ui.surfacesCheckBox.checked = True
+    driving.click(ui.sampleModeButton)
+    driving.waitUntil(lambda: shown.widget.panel._viewer._surfaces is None)
+    assert not display.GetVisibility()
+    assert ui.surfacesCheckBox.checked
+
+
 def test_a_scene_can_be_saved_after_samples_were_compared(shown, tmp_path):
     for _ in range(2):
         driving.click(shown.ui.compareModeButton)

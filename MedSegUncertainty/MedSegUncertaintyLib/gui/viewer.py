@@ -11,6 +11,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from MedSegUncertaintyLib.errors import BadInputError
+from MedSegUncertaintyLib.gui.sample_surfaces import SampleSurfaces
 from MedSegUncertaintyLib.gui.steps import Steps
 from MedSegUncertaintyLib.gui.table import StructureTable
 from MedSegUncertaintyLib.models.sample_kinds import meaning
@@ -43,6 +44,7 @@ class ViewerPanel:
         self._browserObservation: tuple[Any, int] | None = None
         self._layoutBefore: int | None = None
         self._surfaces: Steps | None = None
+        self._sampleSurfaces = SampleSurfaces(self._sampleIn3D)
         self._removal: Steps | None = None
         self._isNew = False
         self._table = StructureTable(ui.structureTable, self._onStructureChosen)
@@ -116,11 +118,13 @@ class ViewerPanel:
 
     def _choose(self, nodes: ResultNodes | None) -> None:
         self._stopSurfaces()
+        self._sampleSurfaces.forget()
         self._nodes = nodes
         self._parameters().result = None if nodes is None else nodes.samples
         self._observeBrowser()
         self._fillSelectors()
         self.refresh()
+        self._sampleSurfaces.follow()
 
     def removeResult(self) -> None:
         """Remove the result that is shown."""
@@ -158,6 +162,7 @@ class ViewerPanel:
     def forget(self) -> None:
         """The scene is about to be closed."""
         self._stopSurfaces()
+        self._sampleSurfaces.forget()
         if self._removal is not None:  # goes with the scene; Slicer hangs if an item is removed meanwhile
             self._removal.close()
             self._removal = None
@@ -183,12 +188,16 @@ class ViewerPanel:
             if mode != OUTLINES:
                 viewer.showAllSamples(nodes, False)
             if mode != CONTOURS:
-                viewer.showContours(nodes, inSlices=False, in3D=areSurfacesShown(nodes))
-            if mode == SAMPLE:  # contours in 3D would be taken for the sample
-                nodes.contours.GetDisplayNode().SetVisibility(False)
+                self._placeContours(mode, areSurfacesShown(nodes))
             (self._showContours, self._showOutlines, self._showSample, self._compare)[mode]()
 
         return self._guarded(set_)
+
+    def _placeContours(self, mode: int, in3D: bool) -> None:
+        """Let contours be seen where they belong in a mode; in 3D they would be taken for a single sample."""
+        viewer.showContours(self._nodes, inSlices=mode == CONTOURS, in3D=in3D)
+        if mode in (SAMPLE, COMPARISON):
+            self._nodes.contours.GetDisplayNode().SetVisibility(False)
 
     def _showContours(self) -> None:
         self._stopSurfaces()
@@ -198,7 +207,7 @@ class ViewerPanel:
 
     def _onSurfaces(self, _nothing: None) -> None:
         self._surfaces = None
-        viewer.showContours(self._nodes, inSlices=True, in3D=True)
+        self._placeContours(modeOf(self._nodes), in3D=True)
         if self._isNew:
             self._isNew = False
             if slicer.app.layoutManager() is not None:
@@ -218,6 +227,13 @@ class ViewerPanel:
 
     def _showSample(self) -> None:
         viewer.showSample(self._nodes, self._ui.sampleSlider.value)
+        self._nodes.selectedSample.GetDisplayNode().SetVisibility3D(self._ui.surfacesCheckBox.checked)
+        self._sampleSurfaces.follow()
+
+    def _sampleIn3D(self) -> ResultNodes | None:
+        """The result of which one sample is shown, if surfaces are."""
+        isShown = self._nodes is not None and modeOf(self._nodes) == SAMPLE and self._ui.surfacesCheckBox.checked
+        return self._nodes if isShown else None
 
     def _play(self) -> None:
         viewer.playSamples(self._nodes, self._ui.playButton.checked)
@@ -380,6 +396,7 @@ class ViewerPanel:
             self._filling = True
             self._refreshSample()
             self._filling = False
+            self._sampleSurfaces.follow()
 
 
 def modeOf(nodes: ResultNodes) -> int:

@@ -33,6 +33,8 @@ OUTER, MEDIAN, CORE = CONTOUR_LEVELS
 SAMPLE_OPACITY = 0.6
 """Of outlines that lie over each other; what many samples share becomes opaque."""
 CONTOUR_OPACITY_3D = {OUTER: 0.2, MEDIAN: 0.4, CORE: 1.0}
+SURFACE_NETS = ("Conversion method", "1")
+"""How surfaces are made: as smooth as in Slicer's usual manner, twice as fast."""
 
 
 def maskImage(mask: np.ndarray, start_ijk: tuple[int, int, int], geometry: Geometry) -> slicer.vtkOrientedImageData:
@@ -135,7 +137,7 @@ def addContours(folder: NodeFolder, result: InferenceResult, volumeNode: Any) ->
                 addSegment(node, image, contour_id(structure, level), name, color, structure)
                 yield
     _finish(node, volumeNode)
-    node.GetSegmentation().SetConversionParameter("Conversion method", "1")  # surface nets: as smooth, twice as fast
+    node.GetSegmentation().SetConversionParameter(*SURFACE_NETS)
     showOutlines(node.GetDisplayNode(), thickness=2, opacity=1.0)
     for structure in result.structures:
         for level, opacity in CONTOUR_OPACITY_3D.items():

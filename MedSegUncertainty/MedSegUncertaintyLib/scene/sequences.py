@@ -9,7 +9,7 @@ import slicer
 
 from MedSegUncertaintyLib.scene.folder import ROLE, NodeFolder
 from MedSegUncertaintyLib.scene.grids import localGeometry
-from MedSegUncertaintyLib.scene.segmentations import addSegment, maskImage, showOutlines
+from MedSegUncertaintyLib.scene.segmentations import SURFACE_NETS, addSegment, maskImage, showOutlines
 
 if TYPE_CHECKING:
     from MedSegUncertaintyLib.inference.result import InferenceResult
@@ -49,4 +49,5 @@ def _sampleNode(labels: Any, result: InferenceResult, volumeNode: Any) -> slicer
         image = maskImage(labels == structure.label, result.box.start_ijk, geometry)
         addSegment(node, image, structure.slug, structure.name, structure.color, structure)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    node.GetSegmentation().SetConversionParameter(*SURFACE_NETS)
     return node

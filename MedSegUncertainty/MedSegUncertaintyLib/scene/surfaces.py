@@ -1,8 +1,8 @@
-"""Surfaces of the contours, made one by one between which a window can handle its events."""
+"""Surfaces of contours and samples, made one by one between which a window can handle its events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import slicer
@@ -12,20 +12,36 @@ from MedSegUncertaintyLib.outputs.appearance import contour_id
 from MedSegUncertaintyLib.scene.results import ResultNodes
 from MedSegUncertaintyLib.uncertainty.contours import CONTOUR_LEVELS
 
+Surfaces = dict[str, Any]
+"""``vtkPolyData`` by the identifier of its segment."""
 
-def addSurfacesInSteps(nodes: ResultNodes) -> Iterator[None]:
+
+def addSurfacesInSteps(nodes: ResultNodes) -> Generator[None, None, None]:
     """Make the surfaces of all contours, which ``viewer.showContours`` then shows. Yields after each surface."""
-    segmentation = nodes.contours.GetSegmentation()
-    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    made = {}
-    for segmentId in _contourIds(nodes):
+    addSurfaces(nodes.contours, (yield from makeSurfacesInSteps(nodes.contours)))
+
+
+def makeSurfacesInSteps(segmentationNode: Any) -> Generator[None, None, Surfaces]:
+    """Make the surfaces that the segments of a node do not have yet; :func:`addSurfaces` adds them.
+
+    Yields after each surface.
+    """
+    segmentation, made = segmentationNode.GetSegmentation(), {}
+    for segmentId in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(segmentId)
-        if segment.GetRepresentation(surface) is None:
+        if segment.GetRepresentation(_surfaceName()) is None:
             made[segmentId] = _surfaceOf(segment, segmentation)
             yield
-    with slicer.util.NodeModify(nodes.contours):  # as soon as one is there, a view wants all of them
-        for segmentId, surfaceData in made.items():
-            segmentation.GetSegment(segmentId).AddRepresentation(surface, surfaceData)
+    return made
+
+
+def addSurfaces(segmentationNode: Any, surfaces: Surfaces) -> None:
+    """Give segments their surfaces, all at once: as soon as one is there, a view wants all of them."""
+    with slicer.util.NodeModify(segmentationNode):
+        for segmentId, surface in surfaces.items():
+            segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+            if segment.GetRepresentation(_surfaceName()) is not surface:
+                segment.AddRepresentation(_surfaceName(), surface)
 
 
 def _surfaceOf(segment: Any, segmentation: Any) -> Any:
@@ -33,13 +49,12 @@ def _surfaceOf(segment: Any, segmentation: Any) -> Any:
     labelmap = segment.GetRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())
     if labelmap is None or labelmap.IsEmpty() or labelmap.GetPointData().GetScalars() is None:
         return vtk.vtkPolyData()  # the converter calls that an error
-    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     alone, copy = slicer.vtkSegmentation(), slicer.vtkSegment()
     alone.CopyConversionParameters(segmentation)
     copy.DeepCopy(segment)
     alone.AddSegment(copy, "alone")
-    alone.CreateRepresentation(surface)
-    return copy.GetRepresentation(surface)
+    alone.CreateRepresentation(_surfaceName())
+    return copy.GetRepresentation(_surfaceName())
 
 
 def areSurfacesShown(nodes: ResultNodes) -> bool:
@@ -50,9 +65,12 @@ def areSurfacesShown(nodes: ResultNodes) -> bool:
 
 def _haveSurfaces(nodes: ResultNodes) -> bool:
     segmentation = nodes.contours.GetSegmentation()
-    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    return all(segmentation.GetSegment(one).GetRepresentation(surface) is not None for one in _contourIds(nodes))
+    return all(segmentation.GetSegment(one).GetRepresentation(_surfaceName()) for one in _contourIds(nodes))
 
 
 def _contourIds(nodes: ResultNodes) -> list[str]:
     return [contour_id(structure, level) for structure in nodes.structures for level in CONTOUR_LEVELS]
+
+
+def _surfaceName() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ SHAPES = [
     (128, 128, "same", 1, 1),
     (128, 64, "same", 2, 3),
     (24, 24, "same", 7, 6),
+    (48, 96, "same", 3, 9),
+    (96, 48, "same", 4, 5),
+    (256, 256, "half", 6, 10),
 ]
 
 
@@ -31,6 +35,12 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if path is None:
         pytest.skip("needs a C compiler, which is not here")
     return load_kernel(path)
+
+
+def levels(kernel: Any) -> list[Any]:
+    """The kernel as it is on processors with fewer and with all of this one's instructions."""
+    known = range(kernel.level() + 1)
+    return [SimpleNamespace(block=kernel.block, level=lambda level=level: level) for level in known]
 
 
 def varied(module: nn.Module) -> nn.Module:
@@ -71,10 +81,19 @@ def test_bit_counts_give_the_same_bits(
     maps[0, :, 0, 0] = 0.0
     moment = Moment(torch.tensor([0]), torch.zeros(1, 16))
     expected = block(maps, prepared_block(block, moment, None)[1])
-    for wide in sorted({0, kernel.is_fast()}):
-        ready, at = prepared_block(block, moment, kernel)
-        ready._wide = wide
-        assert torch.equal(block(maps, at), expected)
+    for chosen in levels(kernel):
+        assert torch.equal(block(maps, prepared_block(block, moment, chosen)[1]), expected)
+
+
+@torch.no_grad()
+def test_counts_have_room_for_all_signs(kernel: Any) -> None:
+    block = Block(Form(True, 16), 512, 512).eval()
+    block.convolution.weights.weight.fill_(-1.0)
+    maps = torch.ones(1, 512, 5, 5)
+    moment = Moment(torch.tensor([0]), torch.zeros(1, 16))
+    expected = block(maps, prepared_block(block, moment, None)[1])
+    for chosen in levels(kernel):
+        assert torch.equal(block(maps, prepared_block(block, moment, chosen)[1]), expected)
 
 
 def test_words_of_weights() -> None:
@@ -96,11 +115,11 @@ def test_whole_refiners_give_the_same_bits(kernel: Any) -> None:
     stem = torch.randn(1, 32, 64, 64, generator=generator)
     conditions = [torch.randn(1, c, s, s, generator=generator) for c, s in ((64, 16), (64, 8), (128, 4), (128, 2))]
     found: list[Tensor] = []
-    for chosen in (None, kernel):
+    for chosen in (None, *levels(kernel)):
         moment = Moment(torch.tensor([6]), prepared=prepare(model, 10, chosen))
         found.append(model(state, stem, conditions, moment))
     assert found[0].std() > 0.01
-    assert torch.equal(*found)
+    assert all(torch.equal(maps, found[0]) for maps in found[1:])
 
 
 def frozen() -> Refiner:

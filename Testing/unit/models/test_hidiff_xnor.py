@@ -48,9 +48,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
         kernel = load(path)
 
         def block(*arguments: Any) -> None:
-            kernel.block(*arguments[:-1], kernel.is_fast())
+            kernel.block(*arguments[:-1], kernel.level())
 
-        return SimpleNamespace(block=block, is_fast=lambda: 1)
+        return SimpleNamespace(block=block, level=lambda: 1)
 
     monkeypatch.setattr(xnor, "load_kernel", loaded)
 
@@ -86,7 +86,7 @@ def test_what_was_made_of_something_else_is_not(
 
 
 def test_a_processor_that_is_not_fast_with_it_goes_without(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xnor, "load_kernel", lambda path: SimpleNamespace(is_fast=lambda: 0))
+    monkeypatch.setattr(xnor, "load_kernel", lambda path: SimpleNamespace(level=lambda: 0))
     assert xnor.found_kernel() is None
 
 

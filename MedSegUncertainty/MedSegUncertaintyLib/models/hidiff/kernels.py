@@ -103,7 +103,7 @@ class PreparedBlock:
         self._slope = activation.prelu.weight
         self._weights = factors if kernel is None else weight_words(factors)
         self._run: Callable[..., Tensor] = self._in_torch if kernel is None else self._by_bits
-        self._wide = int(kernel is not None and kernel.is_fast())
+        self._level = 0 if kernel is None else kernel.level()
 
     def __call__(self, maps: Tensor, skip: Tensor, moment: Moment) -> Tensor:
         """Maps (B, outputs, h, w) of maps (B, inputs, H, W) and the skip (B, outputs, h, w); one step for all."""
@@ -129,7 +129,7 @@ class PreparedBlock:
             self._kernel.block(
                 maps[index].data_ptr(), threshold.data_ptr(), bits.data_ptr(), self._weights.data_ptr(),
                 *(values.data_ptr() for values in constants), skip[index].data_ptr(), result[index].data_ptr(),
-                height, width, inputs, outputs, self._stride, self._wide,
+                height, width, inputs, outputs, self._stride, self._level,
             )  # fmt: skip
         return result
 

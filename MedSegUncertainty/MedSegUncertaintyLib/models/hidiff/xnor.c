@@ -8,7 +8,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
-#define HAS_AVX512 1
+#define X86 1
 #endif
 
 #if defined(_WIN32)
@@ -40,77 +40,11 @@ API void pack(const float *maps, const float *shift, uint64_t *bits, int64_t pix
         }
 }
 
-#ifdef HAS_AVX512
-#define WIDE __attribute__((target("avx512f,avx512vl,avx512dq,avx512vpopcntdq")))
-
-WIDE static void pack_wide(const float *maps, const float *shift, uint64_t *bits, int64_t pixels, int64_t channels) {
-    const int64_t words = (channels + 63) / 64;
-#pragma omp parallel for
-    for (int64_t p = 0; p < pixels; p++)
-        for (int64_t word = 0; word < words; word++) {
-            uint64_t found = 0;
-            for (int64_t c = 64 * word; c < channels && c < 64 * (word + 1); c += 16) {
-                __m512 value = _mm512_add_ps(_mm512_loadu_ps(maps + p * channels + c), _mm512_loadu_ps(shift + c));
-                found |= (uint64_t)_mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GE_OQ) << (c & 63);
-            }
-            bits[p * words + word] = found;
-        }
-}
-
-// 32 outputs of up to 4 neighbors in a row, whose taps are all inside or, for one pixel, those of `mask`.
-#define TILE(PIXELS)                                                                                                   \
-    WIDE static inline void tile_##PIXELS(const Block *b, int64_t i, int64_t j, int64_t o, unsigned mask) {            \
-        __m512i count[PIXELS][4];                                                                                      \
-        for (int p = 0; p < PIXELS; p++)                                                                               \
-            for (int q = 0; q < 4; q++) count[p][q] = _mm512_setzero_si512();                                          \
-        int taps = 0;                                                                                                  \
-        for (int k = 0; k < 9; k++) {                                                                                  \
-            if (!(mask >> k & 1)) continue;                                                                            \
-            taps++;                                                                                                    \
-            const int64_t row = i * b->stride + k / 3 - 1, column = j * b->stride + k % 3 - 1;                         \
-            const uint64_t *seen = b->bits + (row * b->width + column) * b->words;                                     \
-            const uint64_t *weights = b->weights + k * b->words * b->outputs + o;                                      \
-            for (int64_t c = 0; c < b->words; c++, weights += b->outputs) {                                            \
-                const __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);                  \
-                const __m512i w2 = _mm512_loadu_si512(weights + 16), w3 = _mm512_loadu_si512(weights + 24);            \
-                for (int p = 0; p < PIXELS; p++) {                                                                     \
-                    const __m512i v = _mm512_set1_epi64((long long)seen[p * b->stride * b->words + c]);                \
-                    count[p][0] = _mm512_add_epi64(count[p][0], _mm512_popcnt_epi64(_mm512_xor_si512(v, w0)));         \
-                    count[p][1] = _mm512_add_epi64(count[p][1], _mm512_popcnt_epi64(_mm512_xor_si512(v, w1)));         \
-                    count[p][2] = _mm512_add_epi64(count[p][2], _mm512_popcnt_epi64(_mm512_xor_si512(v, w2)));         \
-                    count[p][3] = _mm512_add_epi64(count[p][3], _mm512_popcnt_epi64(_mm512_xor_si512(v, w3)));         \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
-        const int64_t columns = (b->width - 1) / b->stride + 1;                                                        \
-        const __m256i all = _mm256_set1_epi32((int)(taps * b->inputs));                                                \
-        for (int p = 0; p < PIXELS; p++) {                                                                             \
-            const int64_t at = (i * columns + j + p) * b->outputs + o;                                                 \
-            for (int q = 0; q < 4; q++) {                                                                              \
-                const __m256i differ = _mm512_cvtepi64_epi32(count[p][q]);                                             \
-                const __m256i sum = _mm256_sub_epi32(all, _mm256_slli_epi32(differ, 1));                               \
-                const int64_t e = o + 8 * q;                                                                           \
-                __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(b->factor + e));                     \
-                v = _mm256_add_ps(v, _mm256_loadu_ps(b->offset + e));                                                  \
-                v = _mm256_add_ps(v, _mm256_loadu_ps(b->skip + at + 8 * q));                                           \
-                const __m256 low = _mm256_mul_ps(v, _mm256_loadu_ps(b->slope + e));                                    \
-                v = _mm256_blendv_ps(low, v, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ));                       \
-                _mm256_storeu_ps(b->out + at + 8 * q, _mm256_add_ps(v, _mm256_loadu_ps(b->after + e)));                \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-TILE(1)
-TILE(4)
-#endif
-
 // The taps of a pixel that lie inside of the image, one bit each.
 static unsigned inside(const Block *b, int64_t i, int64_t j) {
-    unsigned mask = 0;
-    for (int k = 0; k < 9; k++) {
-        const int64_t row = i * b->stride + k / 3 - 1, column = j * b->stride + k % 3 - 1;
-        if (row >= 0 && row < b->height && column >= 0 && column < b->width) mask |= 1u << k;
-    }
-    return mask;
+    const unsigned above = i > 0 ? 0007 : 0, below = i * b->stride + 1 < b->height ? 0700 : 0;
+    const unsigned left = j > 0 ? 0111 : 0, right = j * b->stride + 1 < b->width ? 0444 : 0;
+    return (above | 0070 | below) & (left | 0222 | right);
 }
 
 static void pixel(const Block *b, int64_t i, int64_t j, unsigned mask) {
@@ -138,43 +72,160 @@ static void pixel(const Block *b, int64_t i, int64_t j, unsigned mask) {
     }
 }
 
-// Whether there are instructions that make this worth while.
-API int is_fast(void) {
-#ifdef HAS_AVX512
-    return __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq");
+#ifdef X86
+#define AVX2 __attribute__((target("avx2"))) static inline
+#define AVX512 __attribute__((target("avx512f,avx512vpopcntdq"))) static inline
+#define UNROLLED __attribute__((always_inline))
+
+AVX2 void pack_avx2(const float *maps, const float *shift, uint64_t *bits, int64_t pixels, int64_t channels) {
+    const int64_t words = (channels + 63) / 64;
+#pragma omp parallel for
+    for (int64_t p = 0; p < pixels; p++)
+        for (int64_t word = 0; word < words; word++) {
+            uint64_t found = 0;
+            for (int64_t c = 64 * word; c < channels && c < 64 * (word + 1); c += 8) {
+                __m256 value = _mm256_add_ps(_mm256_loadu_ps(maps + p * channels + c), _mm256_loadu_ps(shift + c));
+                value = _mm256_cmp_ps(value, _mm256_setzero_ps(), _CMP_GE_OQ);
+                found |= (uint64_t)_mm256_movemask_ps(value) << (c & 63);
+            }
+            bits[p * words + word] = found;
+        }
+}
+
+// What follows the count, for 8 outputs from the o-th of the pixel that begins at `at`.
+AVX2 void finish(const Block *b, int64_t at, int64_t o, unsigned mask, __m256i differ) {
+    const __m256i all = _mm256_set1_epi32((int)(__builtin_popcount(mask) * b->inputs));
+    const __m256i sum = _mm256_sub_epi32(all, _mm256_slli_epi32(differ, 1));
+    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(b->factor + o));
+    v = _mm256_add_ps(v, _mm256_loadu_ps(b->offset + o));
+    v = _mm256_add_ps(v, _mm256_loadu_ps(b->skip + at + o));
+    const __m256 low = _mm256_mul_ps(v, _mm256_loadu_ps(b->slope + o));
+    v = _mm256_blendv_ps(low, v, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ));
+    _mm256_storeu_ps(b->out + at + o, _mm256_add_ps(v, _mm256_loadu_ps(b->after + o)));
+}
+
+// Tiles: outputs of 1 or more neighbors in a row, whose taps are all inside or, for one pixel, those of `mask`.
+
+AVX2 __m256i add_counts(__m256i bytes, __m256i v) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    bytes = _mm256_add_epi8(bytes, _mm256_shuffle_epi8(ones, _mm256_and_si256(v, low)));
+    return _mm256_add_epi8(bytes, _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(v, 4), low)));
+}
+
+AVX2 UNROLLED void tile_avx2(const Block *b, int64_t i, int64_t j, int64_t o, unsigned mask, const int pixels) {
+    __m256i count[2][4];
+    for (int p = 0; p < pixels; p++)
+        for (int q = 0; q < 4; q++) count[p][q] = _mm256_setzero_si256();
+    // A byte counts up to 255, and 9 taps of 3 words have 216 bits for it.
+    for (int64_t first = 0; first < b->words; first += 3) {
+        const int64_t end = b->words - first < 3 ? b->words : first + 3;
+        __m256i bytes[2][4];
+        for (int p = 0; p < pixels; p++)
+            for (int q = 0; q < 4; q++) bytes[p][q] = _mm256_setzero_si256();
+        for (int k = 0; k < 9; k++) {
+            if (!(mask >> k & 1)) continue;
+            const int64_t row = i * b->stride + k / 3 - 1, column = j * b->stride + k % 3 - 1;
+            const uint64_t *seen = b->bits + (row * b->width + column) * b->words;
+            const uint64_t *weights = b->weights + (k * b->words + first) * b->outputs + o;
+            for (int64_t c = first; c < end; c++, weights += b->outputs)
+                for (int p = 0; p < pixels; p++) {
+                    const __m256i v = _mm256_set1_epi64x((long long)seen[p * b->stride * b->words + c]);
+                    for (int q = 0; q < 4; q++) {
+                        const __m256i w = _mm256_loadu_si256((const __m256i *)(weights + 4 * q));
+                        bytes[p][q] = add_counts(bytes[p][q], _mm256_xor_si256(v, w));
+                    }
+                }
+        }
+        for (int p = 0; p < pixels; p++)
+            for (int q = 0; q < 4; q++) {
+                const __m256i sums = _mm256_sad_epu8(bytes[p][q], _mm256_setzero_si256());
+                count[p][q] = _mm256_add_epi64(count[p][q], sums);
+            }
+    }
+    const int64_t columns = (b->width - 1) / b->stride + 1;
+    for (int p = 0; p < pixels; p++)
+        for (int q = 0; q < 4; q += 2) {
+            const __m256i mixed = _mm256_or_si256(count[p][q], _mm256_slli_epi64(count[p][q + 1], 32));
+            const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+            finish(b, (i * columns + j + p) * b->outputs, o + 4 * q, mask, _mm256_permutevar8x32_epi32(mixed, order));
+        }
+}
+
+AVX512 UNROLLED void tile_avx512(const Block *b, int64_t i, int64_t j, int64_t o, unsigned mask, const int pixels) {
+    __m512i count[4][4];
+    for (int p = 0; p < pixels; p++)
+        for (int q = 0; q < 4; q++) count[p][q] = _mm512_setzero_si512();
+    for (int k = 0; k < 9; k++) {
+        if (!(mask >> k & 1)) continue;
+        const int64_t row = i * b->stride + k / 3 - 1, column = j * b->stride + k % 3 - 1;
+        const uint64_t *seen = b->bits + (row * b->width + column) * b->words;
+        const uint64_t *weights = b->weights + k * b->words * b->outputs + o;
+        for (int64_t c = 0; c < b->words; c++, weights += b->outputs)
+            for (int p = 0; p < pixels; p++) {
+                const __m512i v = _mm512_set1_epi64((long long)seen[p * b->stride * b->words + c]);
+                for (int q = 0; q < 4; q++) {
+                    const __m512i differ = _mm512_xor_si512(v, _mm512_loadu_si512(weights + 8 * q));
+                    count[p][q] = _mm512_add_epi64(count[p][q], _mm512_popcnt_epi64(differ));
+                }
+            }
+    }
+    const int64_t columns = (b->width - 1) / b->stride + 1;
+    for (int p = 0; p < pixels; p++)
+        for (int q = 0; q < 4; q++)
+            finish(b, (i * columns + j + p) * b->outputs, o + 8 * q, mask, _mm512_cvtepi64_epi32(count[p][q]));
+}
+
+AVX2 void rows_avx2(const Block *b, int64_t i, int64_t columns) {
+    for (int64_t o = 0; o < b->outputs; o += 16)
+        for (int64_t j = 0; j < columns;) {
+            const unsigned mask = inside(b, i, j);
+            if (mask == 0777 && j + 2 <= columns && inside(b, i, j + 1) == 0777) {
+                tile_avx2(b, i, j, o, mask, 2);
+                j += 2;
+            } else
+                tile_avx2(b, i, j++, o, mask, 1);
+        }
+}
+
+AVX512 void rows_avx512(const Block *b, int64_t i, int64_t columns) {
+    for (int64_t o = 0; o < b->outputs; o += 32)
+        for (int64_t j = 0; j < columns;) {
+            const unsigned mask = inside(b, i, j);
+            if (mask == 0777 && j + 4 <= columns && inside(b, i, j + 3) == 0777) {
+                tile_avx512(b, i, j, o, mask, 4);
+                j += 4;
+            } else
+                tile_avx512(b, i, j++, o, mask, 1);
+        }
+}
+#endif
+
+// The instructions that make this worth while: 0 none, 1 AVX2, 2 AVX-512 VPOPCNTDQ as well.
+API int level(void) {
+#ifdef X86
+    return __builtin_cpu_supports("avx512vpopcntdq") ? 2 : __builtin_cpu_supports("avx2") ? 1 : 0;
 #else
     return 0;
 #endif
 }
 
-// out = prelu(factor * sums + offset + skip, slope) + after
+// out = prelu(factor * sums + offset + skip, slope) + after, by the instructions of a level up to level()
 API void block(const float *maps, const float *shift, uint64_t *bits, const uint64_t *weights, const float *factor,
                const float *offset, const float *slope, const float *after, const float *skip, float *out,
-               int64_t height, int64_t width, int64_t inputs, int64_t outputs, int64_t stride, int wide) {
+               int64_t height, int64_t width, int64_t inputs, int64_t outputs, int64_t stride, int by) {
     const Block b = {bits, weights, factor, offset, slope, after, skip, out, height, width, (inputs + 63) / 64,
                      inputs, outputs, stride};
     const int64_t rows = (height - 1) / stride + 1, columns = (width - 1) / stride + 1;
-#ifdef HAS_AVX512
-    if (wide && inputs % 16 == 0 && outputs % 32 == 0) {
-        pack_wide(maps, shift, bits, height * width, inputs);
+#ifdef X86
+    if (by && inputs % 16 == 0 && outputs % 32 == 0) {
+        pack_avx2(maps, shift, bits, height * width, inputs);
 #pragma omp parallel for
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t o = 0; o < outputs; o += 32)
-                for (int64_t j = 0; j < columns;) {
-                    const unsigned mask = inside(&b, i, j);
-                    if (mask == 0x1ff && j + 4 <= columns && inside(&b, i, j + 3) == 0x1ff) {
-                        tile_4(&b, i, j, o, mask);
-                        j += 4;
-                    } else {
-                        tile_1(&b, i, j, o, mask);
-                        j += 1;
-                    }
-                }
+        for (int64_t i = 0; i < rows; i++) (by == 2 ? rows_avx512 : rows_avx2)(&b, i, columns);
         return;
     }
 #endif
-    (void)wide;
+    (void)by;
     pack(maps, shift, bits, height * width, inputs);
 #pragma omp parallel for
     for (int64_t i = 0; i < rows; i++)

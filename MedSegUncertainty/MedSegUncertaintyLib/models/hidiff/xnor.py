@@ -79,7 +79,7 @@ def load_kernel(path: Path) -> Kernel:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.block.argtypes = [pointer] * 10 + [number] * 5 + [ctypes.c_int]
     library.block.restype = None
-    library.is_fast.restype = ctypes.c_int
+    library.level.restype = ctypes.c_int
     return library
 
 
@@ -90,4 +90,4 @@ def found_kernel() -> Kernel:
         kernel = load_kernel(kernel_path())
     except (OSError, RuntimeError):  # nobody built it, or on another machine with the same home; nobody has a home
         return None
-    return kernel if kernel.is_fast() else None
+    return kernel if kernel.level() else None

@@ -449,6 +449,38 @@ def test_one_sample_is_not_shown_with_the_contours_of_all(shown):
         assert ui.surfacesCheckBox.checked
 
 
+def near(picture, color):
+    """Where a picture has a color, more or less."""
+    return np.abs(picture.astype(int) - color).max(axis=-1) < 40
+
+
+def test_views_side_by_side_say_what_they_show(shown, blob_result):
+    ui, nodes, volume = shown.ui, shown.nodes, shown.nodes.inputVolume
+    legends = sorted(nodes.legends)
+    ui.mapSelector.currentIndex = ui.mapSelector.findText("Variance")
+    driving.click(ui.compareModeButton)
+    for _ in range(5):
+        slicer.app.processEvents()
+    median = blob_result.summary["representatives"]["median_sample"]
+    titles = shown.widget.panel._viewer._titles._titles
+    assert [titles[name].GetInput() for name in slicer.app.layoutManager().sliceViewNames()] == [
+        f"Sample {median}, the median", "Sample 1", "Sample 8",
+    ]  # fmt: skip
+    for name in slicer.app.layoutManager().sliceViewNames():
+        picture = driving.pixels(slicer.app.layoutManager().sliceWidget(name).sliceView())
+        rows, columns, _ = picture.shape
+        assert near(picture[: rows // 10, : columns // 2], (255, 255, 0)).sum() > 50  # the title
+        bar = picture[:, int(0.95 * columns) :]
+        top, bottom = (np.flatnonzero(near(bar, color).any(axis=1)) for color in ((252, 255, 164), (60, 10, 100)))
+        assert bottom.max() - top.min() > rows / 4
+    assert sorted(set(nodes.legends) - {"variance"}) == legends
+    assert [key for key, legend in nodes.legends.items() if legend.GetVisibility()] == ["variance"]
+    driving.click(ui.removeButton)
+    driving.waitUntil(lambda: not slicer.util.getNodesByClass("vtkMRMLTableNode"))
+    assert slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode") == []
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeDisplayNode") == [volume.GetDisplayNode()]
+
+
 def surface_of(segmentation_node, segment):
     """A segment's surface; None if it has none."""
     return segmentation_node.GetSegmentation().GetSegment(segment).GetRepresentation("Closed surface")

@@ -14,6 +14,7 @@ from MedSegUncertaintyLib.errors import BadInputError
 from MedSegUncertaintyLib.gui.sample_surfaces import SampleSurfaces
 from MedSegUncertaintyLib.gui.steps import Steps
 from MedSegUncertaintyLib.gui.table import StructureTable
+from MedSegUncertaintyLib.gui.view_titles import ViewTitles
 from MedSegUncertaintyLib.models.sample_kinds import meaning
 from MedSegUncertaintyLib.models.structures import Structure
 from MedSegUncertaintyLib.scene import comparison, overlay, places, viewer
@@ -45,6 +46,7 @@ class ViewerPanel:
         self._layoutBefore: int | None = None
         self._surfaces: Steps | None = None
         self._sampleSurfaces = SampleSurfaces(self._sampleIn3D)
+        self._titles = ViewTitles()
         self._removal: Steps | None = None
         self._isNew = False
         self._table = StructureTable(ui.structureTable, self._onStructureChosen)
@@ -301,6 +303,9 @@ class ViewerPanel:
             chosen = {view: number + 1 for view, number in comparison.representatives(nodes).items()}
             text = _("M: sample {median}, the median\n1 and 2: samples {first} and {second}, which differ most")
             ui.compareLabel.text = text.format(**chosen)
+            titles = {view: _("Sample {number}").format(number=number) for view, number in chosen.items()}
+            titles["median"] = _("Sample {median}, the median").format(**chosen)
+            self._titles.show({comparison.VIEWS[view][0]: title for view, title in titles.items()})
 
     def _refreshSample(self) -> None:
         ui, count = self._ui, viewer.sampleCount(self._nodes)

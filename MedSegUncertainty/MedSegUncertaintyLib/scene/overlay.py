@@ -81,9 +81,19 @@ def showOverlay(nodes: ResultNodes, kind: str, structure: Structure | None = Non
         composite.SetForegroundOpacity(overlayOpacity(nodes))
     key = mapKey(kind, structure)
     nodes.viewer.SetParameter(OVERLAY, key)
-    for name, legend in nodes.legends.items():
-        legend.SetVisibility(name == key)
+    for legend in nodes.legends.values():
+        legend.SetVisibility(False)
+    _showLegend(nodes, key)
     return node
+
+
+def _showLegend(nodes: ResultNodes, key: str) -> None:
+    """Show a legend in all views: Slicer's views draw none that was in the scene before them, so it comes anew."""
+    legend = nodes.legends[key]
+    nodes.scene.RemoveNode(legend)
+    nodes.maps[key].AddAndObserveDisplayNodeID(nodes.scene.AddNode(legend).GetID())
+    NodeFolder.existing(nodes.scene, nodes.folder).adoptScale(legend, f"legend.{key}")
+    legend.SetVisibility(True)
 
 
 def hideOverlay(nodes: ResultNodes) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import qt
 import slicer
 from MedSegUncertaintyLib.gui import steps
 from MedSegUncertaintyLib.packages.store import ENVIRONMENT_VARIABLE
+from MedSegUncertaintyLib.scene import surfaces
 from MedSegUncertaintyLib.scene.bundle import addVolume
 from MedSegUncertaintyLib.scene.nodes import addResult
 from MedSegUncertaintyLib.scene.preview import PreviewMap
@@ -501,7 +503,7 @@ def test_one_sample_is_shown_in_3d(shown):
     for sample, growth in ((0, -1.5), (7, 1.5), (0, -1.5)):  # the blobs grow with the number of the sample
         ui.sampleSlider.value = sample
         assert surface_of(nodes.selectedSample, "right_blob") is None  # not that of another sample
-        driving.waitUntil(lambda: surface_of(nodes.selectedSample, "right_blob") is not None)
+        driving.waitUntil(lambda: surface_of(nodes.selectedSample, "right_blob") is not None, SECONDS)
         diameters.append(extent_of(surface_of(nodes.selectedSample, "right_blob")))
         assert diameters[-1] == pytest.approx(2 * (7 + growth), abs=1.5)
         assert surface_of(nodes.selectedSample, "left_blob").GetNumberOfPoints() > 200
@@ -524,11 +526,45 @@ def test_samples_that_play_get_their_surfaces_too(shown):
     driving.click(ui.playButton)
     nodes.browser.SetPlaybackRateFps(20)
     made = shown.widget.panel._viewer._sampleSurfaces._made
-    driving.waitUntil(lambda: len(made) > 2)
+    driving.waitUntil(lambda: len(made) > 2, SECONDS)
     driving.click(ui.playButton)
     number = nodes.browser.GetSelectedItemNumber()
-    driving.waitUntil(lambda: surface_of(nodes.selectedSample, "right_blob") is not None)
+    driving.waitUntil(lambda: surface_of(nodes.selectedSample, "right_blob") is not None, SECONDS)
     assert surface_of(nodes.selectedSample, "right_blob") is made[number]["right_blob"]
+
+
+def test_surfaces_are_made_beside_the_thread_of_the_window(shown, monkeypatch):
+    threads, make = [], surfaces.surfaceOf
+
+    def made(*arguments):
+        threads.append(threading.current_thread())
+        return make(*arguments)
+
+    monkeypatch.setattr(surfaces, "surfaceOf", made)
+    shown.ui.surfacesCheckBox.checked = True
+    driving.waitUntil(lambda: shown.widget.panel._viewer._surfaces is None)
+    assert len(threads) == 6
+    assert threading.main_thread() not in threads
+    assert extent_of(surface_of(shown.nodes.contours, "right_blob_05")) == pytest.approx(17, abs=1.5)
+
+
+def test_steps_wait_for_a_thread_while_the_window_goes_on():
+    ended, go_on = [], threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+
+        def work():
+            answer = pool.submit(go_on.wait, SECONDS)
+            yield answer
+            return answer.result()
+
+        steps.Steps(work(), ended.append, ended.append)
+        for _ in range(20):
+            slicer.app.processEvents()
+        assert ended == []
+        go_on.set()
+        driving.waitUntil(lambda: ended)
+        steps.Steps(work(), ended.append, ended.append).finish()
+    assert ended == [True, True]
 
 
 def test_surfaces_of_contours_that_become_ready_later_do_not_cover_the_sample(shown):

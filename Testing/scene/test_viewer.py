@@ -19,6 +19,7 @@ from MedSegUncertaintyLib.scene.nodes import addResult, findResults, removeResul
 from MedSegUncertaintyLib.scene.overlay import showOverlay
 from MedSegUncertaintyLib.scene.places import ALL, PLANES, jumpToSlice, sliceNodes, stepToSlice, uncertainPlaces
 from MedSegUncertaintyLib.scene.rendering import SliceView, isRenderingAvailable
+from MedSegUncertaintyLib.scene.surfaces import addSurfacesInSteps
 from MedSegUncertaintyLib.scene.viewer import (
     hideSample,
     playSamples,
@@ -28,6 +29,7 @@ from MedSegUncertaintyLib.scene.viewer import (
     showSample,
     structureRows,
 )
+from vtk.util.numpy_support import vtk_to_numpy
 
 
 @pytest.fixture
@@ -88,6 +90,39 @@ def test_contours_are_shown_per_structure(nodes):
         for level in ("05", "50", "95")
     ]
     assert seen == [(True, False)] * 3 + [(False, True)] * 3
+
+
+def surfaces_of(nodes):
+    """Points of every contour's surface, which is taken away."""
+    segmentation, points = nodes.contours.GetSegmentation(), {}
+    for segment in segmentation.GetSegmentIDs():
+        surface = segmentation.GetSegment(segment).GetRepresentation("Closed surface")
+        points[segment] = vtk_to_numpy(surface.GetPoints().GetData()) if surface.GetPoints() else None
+    segmentation.RemoveRepresentation("Closed surface")
+    return points
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["a layer each", "shared layers"])
+def test_surfaces_are_those_that_slicer_itself_makes(nodes, shared):
+    segmentation = nodes.contours.GetSegmentation()
+    if shared:  # as after loading
+        segmentation.CollapseBinaryLabelmaps(False)
+        assert segmentation.GetSegment("right_blob_50").GetLabelValue() == 2
+    list(addSurfacesInSteps(nodes))
+    own = surfaces_of(nodes)
+    nodes.contours.CreateClosedSurfaceRepresentation()
+    slicers = surfaces_of(nodes)
+    assert len(own) == 6
+    for segment, points in own.items():
+        assert len(points) > 100
+        np.testing.assert_allclose(points, slicers[segment], atol=1e-3)
+
+
+def test_an_empty_contour_has_an_empty_surface(nodes):
+    nodes.contours.GetSegmentation().GetSegment("left_blob_95").RemoveAllRepresentations()
+    list(addSurfacesInSteps(nodes))
+    own = surfaces_of(nodes)
+    assert [segment for segment, points in own.items() if points is None] == ["left_blob_95"]
 
 
 def test_rows_hold_the_numbers_of_the_summary(nodes, blob_result):

@@ -10,12 +10,9 @@ from MedSegUncertaintyLib.gui.steps import Steps
 from MedSegUncertaintyLib.scene.results import ResultNodes
 from MedSegUncertaintyLib.scene.surfaces import Surfaces, addSurfaces, makeSurfacesInSteps
 
-REST_MS = 150
-"""A slider that stays so long rests."""
-
 
 class SampleSurfaces:
-    """Makes them once the slider rests, and keeps them for when the sample is shown again.
+    """Makes them for one sample after another of those that are seen, and keeps them for when one is shown again.
 
     Args:
         shown: Gives the result of which one sample is shown in 3D; None if there is none.
@@ -31,9 +28,7 @@ class SampleSurfaces:
 
     def follow(self) -> None:
         """Another sample may be shown; its segments have no surfaces then."""
-        nodes = self._shown()
-        if nodes is not None:
-            self._timer.start(0 if nodes.browser.GetSelectedItemNumber() in self._made else REST_MS)
+        self._timer.start(0)  # the scene changes samples first
 
     def forget(self) -> None:
         """Another result is shown."""

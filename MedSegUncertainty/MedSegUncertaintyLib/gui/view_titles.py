@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from MedSegUncertaintyLib.scene.annotations import FONT_PIXELS, YELLOW
+from MedSegUncertaintyLib.scene.maps import LEGEND_DARKNESS
 
 PLACE = (0.02, 0.985)
 """Upper left, shares of width and height."""
@@ -39,5 +40,6 @@ def _title() -> Any:
     style.SetFontSize(FONT_PIXELS)
     style.SetVerticalJustificationToTop()
     style.SetColor(YELLOW)
-    style.SetShadow(True)
+    style.SetBackgroundColor(0.0, 0.0, 0.0)  # as of legends: yellow letters cannot be read on a bright image
+    style.SetBackgroundOpacity(LEGEND_DARKNESS)
     return title

@@ -20,12 +20,14 @@ class ImageFacts:
 
     Attributes:
         spacing_mm: Voxel size.
+        slices: Along the shortest of its axes.
         modality: What its DICOM header says ("MR", "CT" and so on); None without one.
         lowest: Lowest value of a sample of its voxels.
         color: Whether it has several values per voxel.
     """
 
     spacing_mm: tuple[float, float, float]
+    slices: int
     modality: str | None
     lowest: float
     color: bool
@@ -58,8 +60,11 @@ def _color(package: ModelPackage, image: ImageFacts) -> Misfit | None:
 
 def _modality(package: ModelPackage, image: ImageFacts) -> Misfit | None:
     trained = package.modality
-    if image.color or trained == "photograph":
+    if image.color:
         return None
+    if trained == "photograph":  # whose colors may come one by one
+        deep = f"This volume has {image.slices} slices and no color; the model was trained on photographs."
+        return Misfit(deep) if image.slices > 1 else None
     if image.modality in ("MR", "CT", "PT", "US", "NM", "CR", "DX", "MG", "XA"):
         wrong = image.modality != trained
         return Misfit(f"The DICOM header says {image.modality}; the model was trained on {trained}.") if wrong else None

@@ -17,14 +17,14 @@ LOOKED_AT = 48
 
 
 def imageFacts(volumeNode: Any) -> ImageFacts | None:
-    """Spacing, modality and lowest value of a volume; None if it has no voxels."""
+    """Size, modality and lowest value of a volume; None if it has no voxels."""
     image = volumeNode.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         return None
     array = slicer.util.arrayFromVolume(volumeNode)
     some = array[tuple(slice(None, None, max(1, size // LOOKED_AT)) for size in array.shape[:3])]
-    spacing = tuple(volumeNode.GetSpacing())
-    return ImageFacts(spacing, _modality(volumeNode), float(some.min()), isColorNode(volumeNode))
+    spacing, slices = tuple(volumeNode.GetSpacing()), min(array.shape[:3])
+    return ImageFacts(spacing, slices, _modality(volumeNode), float(some.min()), isColorNode(volumeNode))
 
 
 def _modality(volumeNode: Any) -> str | None:

@@ -3,8 +3,8 @@ from MedSegUncertaintyLib.packages.fitting import ImageFacts, misfits
 from MedSegUncertaintyLib.packages.package import ModelPackage
 
 
-def facts(spacing=(1.0, 1.0, 1.0), modality=None, lowest=0.0, color=False):
-    return ImageFacts(spacing, modality, lowest, color)
+def facts(spacing=(1.0, 1.0, 1.0), modality=None, lowest=0.0, color=False, slices=9):
+    return ImageFacts(spacing, slices, modality, lowest, color)
 
 
 @pytest.fixture
@@ -25,6 +25,8 @@ def package(make_metadata, tmp_path):
         ({"grid": {"spacing_mm": [1, 1, 1], "orientation": "RAS"}}, facts((0.5, 0.5, 5)), "0.5 x 0.5 x 5 mm"),
         ({"grid": {"spacing_mm": [1, 1, 1], "orientation": "RAS"}}, facts((0.5, 0.5, 0.5)), None),
         ({"grid": {"spacing_mm": None, "orientation": "RAS"}}, facts((5, 5, 5)), None),
+        ({"modality": "photograph"}, facts(), "has 9 slices and no color"),
+        ({"modality": "photograph"}, facts(slices=1), None),
     ],
 )
 def test_what_does_not_fit_is_said(package, own, image, words):
